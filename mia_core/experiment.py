@@ -1,0 +1,325 @@
+"""The config of a whole audit: frozen, validated, read from TOML, every field part of the content key."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mia_core.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Synthetic(Section):
+    """The built-in data: invented users with latent tastes over invented titles."""
+
+    users: Annotated[int, Field(ge=30, le=200_000)] = 480
+    items: Annotated[int, Field(ge=20, le=100_000)] = 300
+    mean_history: Annotated[int, Field(ge=5, le=1_000)] = 26
+    tastes: Annotated[int, Field(ge=1, le=50)] = 6
+    ratings: bool = True
+    timestamps: bool = True
+    titles: bool = True
+
+
+class Columns(Section):
+    """Which column of a table holds what. Empty optional names mean "not in these data"."""
+
+    user: str
+    item: str
+    rating: str = ""
+    timestamp: str = ""
+    title: str = ""
+
+
+class Data(Section):
+    """Where the interactions come from."""
+
+    source: Literal["built-in", "file", "data-set"] = "built-in"
+    path: str = ""
+    """A file or folder, for ``source = "file"``."""
+    key: str = ""
+    """Content key of a data set saved in the store, for ``source = "data-set"``."""
+    format: str = "auto"
+    """One of the formats in ``mia_core.data.formats.FORMATS``, or ``auto``."""
+    columns: Columns | None = None
+    """The mapping, where the guess is to be corrected."""
+    synthetic: Synthetic = Synthetic()
+
+    @model_validator(mode="after")
+    def _source_has_its_field(self) -> Data:
+        if self.source == "file" and not self.path:
+            raise ValueError('path is empty; source = "file" needs the path of a file or folder')
+        if self.source == "data-set" and not self.key:
+            raise ValueError('key is empty; source = "data-set" needs the key of a saved data set')
+        return self
+
+
+class Split(Section):
+    """How users get their roles: seeded coin flips over users, never over records."""
+
+    public_share: Share = 0.2
+    member_share: Share = 0.5
+    """Share of the users that are not public who become members."""
+    known_share: Share = 1 / 3
+    """Share of members and of held-out users whose membership the auditor knows."""
+
+
+class Prompt(Section):
+    """How a history is put into words for the model, and how it is cut into windows."""
+
+    style: str = "next_item"
+    """One of the styles in ``mia_core.data.prompts.PROMPT_STYLES``."""
+    history: Annotated[int, Field(ge=1, le=200)] = 8
+    """Items shown in the prompt; one more is the answer."""
+    windows: Count = 3
+    """Windows per user, taken from the most recent items; they never overlap."""
+    template: str = ""
+    """Bring your own target: the prompt its training used, with ``{history}`` where the titles go (and
+    ``{candidate}`` for like/dislike)."""
+    separator: str = " ; "
+    """Between two titles of the history."""
+
+
+class Training(Section):
+    """One training run of a language model."""
+
+    epochs: Annotated[int, Field(ge=1, le=1_000)] = 6
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
+    batch_size: Count = 32
+    accumulation: Count = 1
+    """Batches whose gradients are added up before one optimizer step."""
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    early_stop: bool = False
+    """Stop when the loss on windows of `public` users (never of audited ones) has not fallen for `patience` epochs."""
+    patience: Count = 2
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 where the GPU has it, else float32. Resolved before hashing."""
+
+
+class Lora(Section):
+    """Low-rank adapters, through peft."""
+
+    rank: Count = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Base(Section):
+    """The model before fine-tuning."""
+
+    family: Literal["t5", "gpt2", "llama"] = "t5"
+    source: Literal["offline", "local", "hub"] = "offline"
+    """offline: built and pre-trained here on `public` users; local: a model folder; hub: a hub id."""
+    path: str = ""
+    """Folder of a local model."""
+    hub_id: str = ""
+    """For example ``google-t5/t5-small``."""
+    revision: str = ""
+    """Commit, tag or branch on the hub; the commit it resolved to is recorded."""
+    width: Annotated[int, Field(ge=16, le=2_048, multiple_of=16)] = 128
+    """Offline models: hidden width."""
+    layers: Annotated[int, Field(ge=2, le=48, multiple_of=2)] = 4
+    """Offline models: layers in all (T5: half in the encoder, half in the decoder)."""
+    vocabulary: Annotated[int, Field(ge=300, le=64_000)] = 4_000
+    """Offline models: size of the byte-level BPE vocabulary, trained on `public` users' titles."""
+    pretraining: Training = Training(epochs=6, learning_rate=2e-3)
+
+
+class Target(Section):
+    """The audited model."""
+
+    source: Literal["fine-tune", "own"] = "fine-tune"
+    """fine-tune: this audit trains it on the members; own: it is brought along."""
+    tuning: Literal["full", "lora"] = "full"
+    lora: Lora = Lora()
+    training: Training = Training(epochs=6, learning_rate=2e-3)
+    world: Literal["members", "null"] = "members"
+    """null: fine-tuned on an independent half of the public users instead, so that nobody audited is a member."""
+    path: str = ""
+    """Own target: folder with the fine-tuned weights, or with the LoRA adapter."""
+    members: str = ""
+    """Own target: text file with the ids of known members, one a line."""
+    held_out: str = ""
+    """Own target: text file with the ids of known held-out users, one a line."""
+    judged: str = ""
+    """Own target: text file with the ids to judge, one a line; empty: everybody else is left as unlabelled third party."""
+    no_base: bool = False
+    """Own target: the weights before fine-tuning are not to be had; attacks that need them are switched off."""
+
+    @model_validator(mode="after")
+    def _own_has_its_fields(self) -> Target:
+        if self.source == "own":
+            for name in ("path", "members", "held_out"):
+                if not getattr(self, name):
+                    raise ValueError(f'{name} is empty; target source "own" needs it')
+        return self
+
+
+class Distillation(Section):
+    """The reference models that are distilled from the target."""
+
+    folds: Annotated[int, Field(ge=2, le=10)] = 2
+    """Cross-fitting folds of the known users."""
+    variant: Literal["two_phase", "symmetric"] = "two_phase"
+    """two_phase: held-out users first, soft-leaning, then members, hard-leaning (as published); symmetric: both together, soft-leaning."""
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Weight of the phase's lesser part: held-out α·hard + (1-α)·soft, members (1-α)·hard + α·soft."""
+    temperature: Annotated[float, Field(gt=0, le=20)] = 1.0
+    phase_one: Training = Training(epochs=5, learning_rate=1e-3)
+    phase_two: Training = Training(epochs=5, learning_rate=1e-3)
+    warm_start: bool = True
+    """Students start from the base's weights, where they have its shape; else from pre-training of their own."""
+    student: Base | None = None
+    """Another family or size than the base's; empty: the same."""
+    soft_references: Annotated[int, Field(ge=0, le=8)] = 1
+    """References distilled from soft outputs alone, on unlabelled windows of `public` users."""
+    soft_windows: Annotated[int, Field(ge=1, le=1_000)] = 30
+    """Windows drawn per public user for soft-only references (they may overlap; nobody public is scored)."""
+    soft_training: Training = Training(epochs=3, learning_rate=2e-3)
+
+
+class Attacks(Section):
+    """Which attacks run, and which one leads the report."""
+
+    names: tuple[str, ...] = (
+        "loss",
+        "confidence",
+        "entropy",
+        "hidden",
+        "target_minus_base",
+        "fused_target",
+        "distillation",
+        "distillation_published",
+        "distillation_leaking",
+    )
+    lead: str = "distillation"
+    """The score named before the run; the report's headline and the lookup use it."""
+    shadows: Annotated[int, Field(ge=2, le=64)] = 4
+    """Shadow models, for the attacks that need them."""
+
+    @model_validator(mode="after")
+    def _lead_is_run(self) -> Attacks:
+        if self.lead not in self.names:
+            raise ValueError(f"lead is {self.lead!r}; it must be one of the attacks in names")
+        return self
+
+
+class Evaluation(Section):
+    """How results are measured."""
+
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 1_000
+    """Bootstrap resamples of users behind every interval."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    negatives: Annotated[int, Field(ge=1, le=1_000)] = 50
+    """Sampled items each true next item is ranked against (HR@10, NDCG@10)."""
+    ranked_users: Annotated[int, Field(ge=0, le=100_000)] = 60
+    """Held-out users on whom recommendation quality is measured; 0 switches it off."""
+
+
+class Experiment(Section):
+    """A whole audit."""
+
+    name: str = "Audit"
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    data: Data = Data()
+    split: Split = Split()
+    prompt: Prompt = Prompt()
+    base: Base = Base()
+    target: Target = Target()
+    distillation: Distillation = Distillation()
+    attacks: Attacks = Attacks()
+    evaluation: Evaluation = Evaluation()
+
+
+class Runtime(Section):
+    """Settings that cannot change a number, and so are in no key."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """CPU threads; 0 leaves it to torch."""
+
+
+def parse_experiment(document: Mapping[str, Any]) -> Experiment:
+    """A validated experiment from plain data.
+
+    Raises:
+        ConfigError: a key is unknown (the nearest valid one is named) or a value is out of range.
+    """
+    try:
+        return Experiment.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(item) for item in error.errors())) from None
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """An experiment from a TOML file, with ``section.field=value`` settings laid over it.
+
+    Raises:
+        ConfigError: the file is missing or not TOML, a key is unknown, a value is out of range.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"config: there is no file {str(path)!r}; name an existing .toml file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ConfigError(f"config: {str(path)!r} is not a TOML file: {error}") from None
+    if document.get("data", {}).get("path") and not Path(document["data"]["path"]).is_absolute():
+        document["data"]["path"] = str((path.parent / document["data"]["path"]).resolve())
+    for override in overrides:
+        apply_override(document, override)
+    return parse_experiment(document)
+
+
+def apply_override(document: dict[str, Any], override: str) -> None:
+    """Sets one ``section.field=value`` in plain config data; the value is read as TOML, else as text."""
+    field, equals, text = override.partition("=")
+    if not equals or not field.strip():
+        raise ConfigError(f"--set {override!r}: write it as field=value, such as seed=3 or target.tuning=lora")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, name = field.strip().split(".")
+    for parent in parents:
+        document = document.setdefault(parent, {})
+        if not isinstance(document, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} is not a section")
+    document[name] = value
+
+
+def _explain(item: Any) -> str:
+    location = [str(part) for part in item["loc"]]
+    field = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        valid = _fields_of(location[:-1])
+        near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.0)
+        return f"{field}: there is no such setting; did you mean {'.'.join([*location[:-1], *near])!r}?"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{field + ': ' if field else ''}{message}"
+    return f"{field} is {item['input']!r}: {message[0].lower() + message[1:]}"
+
+
+def _fields_of(location: Sequence[str]) -> list[str]:
+    section: Any = Experiment
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(item for item in candidates if isinstance(item, type) and issubclass(item, Section))
+    return sorted(section.model_fields)

@@ -1,0 +1,175 @@
+"""The typed result of an audit: everything a page, the command line or a report shows, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure with its interval."""
+
+    attack: str
+    metric: str
+    """auc, accuracy, balanced_accuracy, precision, recall, f1, tpr_at_fpr_0.001, …_0.01, …_0.05, …_0.1."""
+    value: float | None
+    """None where these users cannot resolve it; `reason` then says why."""
+    low: float | None
+    high: float | None
+    n: int
+    """Users the figure rests on."""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class AttackSummary:
+    """What ran, in words."""
+
+    name: str
+    title: str
+    summary: str
+    """One plain sentence: what evidence the attack looks at."""
+    access: str
+    """labels only, logits, white box."""
+    status: str
+    """honest; published (a published protocol, shown for comparison); demonstration (leaks on purpose)."""
+    passes: str
+    """Cost in forward passes per sample, in words."""
+    source: str
+    """Paper and equation."""
+    skipped: str = ""
+    """Why the attack did not run; empty when it ran."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well one recommender ranks the true next item against sampled negatives."""
+
+    recommender: str
+    """target, base, popularity."""
+    hit_rate_at_10: float
+    hit_rate_low: float
+    hit_rate_high: float
+    ndcg_at_10: float
+    ndcg_low: float
+    ndcg_high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a reference answers like its teacher, on held-out-by-design windows."""
+
+    reference: str
+    kl: float
+    """Mean KL(teacher || reference) per answer token, nats."""
+    top1: float
+    """Share of answer tokens whose likeliest token is the same."""
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One finished stage."""
+
+    name: str
+    seconds: float
+    cached: bool
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """A finished audit. Per-user and per-point tables lie beside it as Parquet (see `read_table`)."""
+
+    key: str
+    name: str
+    created: str
+    """ISO 8601, UTC."""
+    config: dict[str, Any]
+    data: dict[str, Any]
+    """users, items, interactions, ratings, timestamps, titles (bools), notes (list of sentences)."""
+    roles: dict[str, int]
+    lead: str
+    attacks: list[AttackSummary]
+    metrics: list[Metric]
+    quality: list[Quality]
+    agreement: list[Agreement]
+    stages: list[StageTime]
+    notes: list[str]
+    """Plain sentences a reader must know: what was left out, what could not be scored, what does not hold."""
+    device: str
+    versions: dict[str, str]
+
+    def metric(self, attack: str, metric: str) -> Metric | None:
+        """The figure of one attack, or None if it was not computed."""
+        return next((m for m in self.metrics if m.attack == attack and m.metric == metric), None)
+
+    def attack(self, name: str) -> AttackSummary:
+        """The summary of one attack."""
+        return next(a for a in self.attacks if a.name == name)
+
+    def write(self, folder: Path, tables: dict[str, pl.DataFrame]) -> None:
+        """Saves the result and its tables into an artifact folder."""
+        document = dataclasses.asdict(self)
+        (folder / "result.json").write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+        for name, table in tables.items():
+            table.write_parquet(folder / f"{name}.parquet")
+
+
+def read_result(folder: Path) -> AuditResult:
+    """The result saved in an artifact folder."""
+    document = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    lists = {
+        "attacks": AttackSummary,
+        "metrics": Metric,
+        "quality": Quality,
+        "agreement": Agreement,
+        "stages": StageTime,
+    }
+    for name, kind in lists.items():
+        document[name] = [kind(**row) for row in document[name]]
+    return AuditResult(**document)
+
+
+def read_table(folder: Path, name: str) -> pl.DataFrame:
+    """One table of a finished audit.
+
+    users: user, role, windows (int), history_length (int), mean_popularity (float: mean share of public users who
+        have the item), score.ATTACK (float, null = could not be scored), p.ATTACK (float, null = no p-value).
+        For known users score.ATTACK is out of fold.
+    features: user, role, model (target, base, student, soft reference), feature (loss, confidence, entropy, hidden),
+        value. `hidden` is the first principal component of the hidden vector, fitted on public users.
+    roc: attack, fpr, tpr, low, high (pointwise interval on tpr), false_positives (int).
+    """
+    return pl.read_parquet(folder / f"{name}.parquet")
+
+
+@dataclass(frozen=True)
+class LookupResult:
+    """What can be said of one person."""
+
+    subject: str
+    """The user's id, or "pasted history"."""
+    role: str
+    """A Role, or "" for a pasted history."""
+    attack: str
+    windows: int
+    matched: int
+    """Items of the history found in the catalogue."""
+    unmatched: list[str]
+    score: float | None
+    p_value: float | None
+    calibration_users: int
+    share_below: float | None
+    """Share of calibration users with a lower score, themselves excluded."""
+    member_scores: list[float]
+    """Scores of the comparison members, for the picture; scored the same way as the subject."""
+    held_out_scores: list[float]
+    """Scores of the calibration users, scored the same way as the subject."""
+    reason: str = ""
+    """Why there is no score or no p-value; empty when both are there."""

@@ -1,0 +1,75 @@
+"""The nouns that every floor of the house shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Role(StrEnum):
+    """What one user is for in an audit. Every user has exactly one role."""
+
+    PUBLIC = "public"
+    """Third-party data: pre-trains the offline base, feeds every count, trains soft-only references."""
+    KNOWN_MEMBER = "known_member"
+    """A member whose membership the auditor knows: trains the attack classifiers."""
+    KNOWN_HELD_OUT = "known_held_out"
+    """A held-out user whose membership the auditor knows: trains the attack classifiers."""
+    AUDITED_MEMBER = "audited_member"
+    """A member whose truth is joined in evaluation only."""
+    AUDITED_HELD_OUT = "audited_held_out"
+    """A held-out user whose truth is joined in evaluation only; also a calibration user."""
+    JUDGED = "judged"
+    """A user whose membership nobody here knows (bring your own target)."""
+
+    @property
+    def known(self) -> bool:
+        """Whether the auditor may use this user's membership."""
+        return self in (Role.KNOWN_MEMBER, Role.KNOWN_HELD_OUT)
+
+    @property
+    def member(self) -> bool | None:
+        """True for members, False for held-out users, None where nobody knows or it does not apply."""
+        if self in (Role.KNOWN_MEMBER, Role.AUDITED_MEMBER):
+            return True
+        if self in (Role.KNOWN_HELD_OUT, Role.AUDITED_HELD_OUT):
+            return False
+        return None
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of a run and how long it is expected to take."""
+
+    name: str
+    seconds: float
+
+
+class Progress(Protocol):
+    """Told by the pipeline what is going on; shown by the job page or the command line."""
+
+    def plan(self, stages: Sequence[StagePlan]) -> None:
+        """Announce all stages, in order, with the seconds each is expected to take."""
+
+    def start(self, stage: str) -> None:
+        """A stage begins."""
+
+    def advance(self, fraction: float) -> None:
+        """The running stage is done to this fraction (0 to 1). Called often: throttle when storing."""
+
+    def finish(self, stage: str, cached: bool) -> None:
+        """A stage ended; `cached` when its result came from the store."""
+
+
+class Silent:
+    """A Progress that shows nothing."""
+
+    def plan(self, stages: Sequence[StagePlan]) -> None: ...
+
+    def start(self, stage: str) -> None: ...
+
+    def advance(self, fraction: float) -> None: ...
+
+    def finish(self, stage: str, cached: bool) -> None: ...
