@@ -158,7 +158,7 @@ class Target(Section):
     held_out: str = ""
     """Own target: text file with the ids of known held-out users, one a line."""
     judged: str = ""
-    """Own target: text file with the ids to judge, one a line; empty: everybody else is left as unlabelled third party."""
+    """Own target: text file with the ids to judge, one a line. All other users are unlabelled third parties."""
     no_base: bool = False
     """Own target: the weights before fine-tuning are not to be had; attacks that need them are switched off."""
 
@@ -177,9 +177,10 @@ class Distillation(Section):
     folds: Annotated[int, Field(ge=2, le=10)] = 2
     """Cross-fitting folds of the known users."""
     variant: Literal["two_phase", "symmetric"] = "two_phase"
-    """two_phase: held-out users first, soft-leaning, then members, hard-leaning (as published); symmetric: both together, soft-leaning."""
+    """two_phase: held-out users first, soft-leaning, then members, hard-leaning (as published);
+    symmetric: both together, soft-leaning."""
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Weight of the phase's lesser part: held-out α·hard + (1-α)·soft, members (1-α)·hard + α·soft."""
+    """Weight of the lesser part: held-out users α·hard + (1-α)·soft, members (1-α)·hard + α·soft."""
     temperature: Annotated[float, Field(gt=0, le=20)] = 1.0
     phase_one: Training = Training(epochs=5, learning_rate=1e-3)
     phase_two: Training = Training(epochs=5, learning_rate=1e-3)
