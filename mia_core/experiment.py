@@ -138,6 +138,8 @@ class Base(Section):
     """Offline models: layers in all (T5: half in the encoder, half in the decoder)."""
     vocabulary: Annotated[int, Field(ge=300, le=64_000)] = 4_000
     """Offline models: size of the byte-level BPE vocabulary, trained on `public` users' titles."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Offline models: dropout in every training of this model."""
     pretraining: Training = Training(epochs=6, learning_rate=2e-3)
 
 

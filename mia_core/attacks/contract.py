@@ -1,0 +1,59 @@
+"""What every attack is: a frozen dataclass whose fields are its hyperparameters, with one method `score`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from mia_core.attacks.evidence import Evidence, Known
+
+HONEST = "honest"
+PUBLISHED = "published"
+DEMONSTRATION = "demonstration"
+
+
+class Attack(Protocol):
+    """An attack. Adding one: a frozen dataclass with these attributes and one line in `ATTACKS`."""
+
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    """One plain sentence: the evidence it looks at."""
+    access: ClassVar[str]
+    """labels only, logits, or white box."""
+    status: ClassVar[str]
+    passes: ClassVar[str]
+    source: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+    """Views beside the target: base, student, soft, leaking, shadows."""
+    learned: ClassVar[bool]
+    """Whether it is fitted on the known users' labels."""
+
+    def score(self, audited: Evidence, known: Known) -> np.ndarray:
+        """(n_users,) score of each audited user, higher = likelier member, NaN where it cannot be scored.
+
+        A user's score does not depend on which other audited users there are, nor on their order.
+        """
+
+
+def out_of_fold_scores(attack: Attack, known: Known, folds: int = 5, seed: int = 0) -> np.ndarray:
+    """(n_users,) score of each known user, from an attack that was fitted without that user's label.
+
+    Used for thresholds and, where only known users have a truth, for the ROC. Cross-fitted references of other
+    known users may have been distilled on the user who is scored here; the user's own features never are.
+    """
+    if not attack.learned:
+        return attack.score(known.evidence, known)
+    scores = np.full(len(known.member), np.nan)
+    rng = np.random.default_rng(seed)
+    part = np.empty(len(known.member), dtype=np.int64)
+    for stratum in {(bool(m), int(f)) for m, f in zip(known.member, known.fold, strict=True)}:
+        positions = np.flatnonzero((known.member == stratum[0]) & (known.fold == stratum[1]))
+        part[rng.permutation(positions)] = np.arange(len(positions)) % folds
+    for k in range(folds):
+        fitted_on = known.take(np.flatnonzero(part != k))
+        for positions, evidence in known.unmet():
+            left_out = np.flatnonzero(part[positions] == k)
+            if len(left_out):
+                scores[positions[left_out]] = attack.score(evidence.take(left_out), fitted_on)
+    return scores

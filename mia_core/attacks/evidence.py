@@ -1,0 +1,87 @@
+"""What an attack may look at: observations of users under several views. Membership is not among it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mia_core.observe.observations import Observations
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Observations of users, grouped by view; there is no membership field."""
+
+    users: tuple[str, ...]
+    user_index: np.ndarray
+    """(n_samples,) position in `users` of each sample's user."""
+    views: Mapping[str, Observations]
+    """One entry per view that is the same for everybody: target, base, soft (several: soft 0, soft 1, …)."""
+    cross_fitted: Mapping[str, Sequence[Observations]] = field(default_factory=dict)
+    """Views with one model per fold of the known users; model k never met the users of fold k."""
+    shadow_in: np.ndarray | None = None
+    """(n_users, n_shadows) bool: the coins that put a user into a shadow model, independent of membership."""
+
+    def user_mean(self, values: np.ndarray) -> np.ndarray:
+        """(n_users, …) mean over each user's samples; NaN where a user has none."""
+        values = np.asarray(values, dtype=np.float64)
+        total = np.zeros((len(self.users), *values.shape[1:]))
+        np.add.at(total, self.user_index, values)
+        counts = np.bincount(self.user_index, minlength=len(self.users)).astype(np.float64)
+        counts[counts == 0] = np.nan
+        return total / counts.reshape(-1, *[1] * (values.ndim - 1))
+
+    def take(self, positions: np.ndarray) -> Evidence:
+        """The evidence on the users at these positions, in this order."""
+        new_position = np.full(len(self.users), -1)
+        new_position[positions] = np.arange(len(positions))
+        samples = np.flatnonzero(new_position[self.user_index] >= 0)
+        return replace(
+            self,
+            users=tuple(self.users[i] for i in positions),
+            user_index=new_position[self.user_index[samples]],
+            views={name: view.take(samples) for name, view in self.views.items()},
+            cross_fitted={name: [v.take(samples) for v in models] for name, models in self.cross_fitted.items()},
+            shadow_in=None if self.shadow_in is None else self.shadow_in[positions],
+        )
+
+    def per_fold(self) -> list[Evidence]:
+        """One evidence per cross-fitting fold, its models among the views; [self] where nothing is cross-fitted."""
+        folds = {len(models) for models in self.cross_fitted.values()}
+        if not folds:
+            return [self]
+        resolved = []
+        for k in range(folds.pop()):
+            chosen = {name: models[k] for name, models in self.cross_fitted.items()}
+            resolved.append(replace(self, views={**self.views, **chosen}, cross_fitted={}))
+        return resolved
+
+
+@dataclass(frozen=True)
+class Known:
+    """The auditor's labelled users: the only place where membership may be looked at."""
+
+    evidence: Evidence
+    member: np.ndarray
+    """(n_users,) bool."""
+    fold: np.ndarray
+    """(n_users,) int: the cross-fitting fold of each user."""
+
+    def take(self, positions: np.ndarray) -> Known:
+        """The known users at these positions."""
+        return Known(self.evidence.take(positions), self.member[positions], self.fold[positions])
+
+    def unmet(self) -> list[tuple[np.ndarray, Evidence]]:
+        """(positions, evidence) pairs in which every user meets only models that were not distilled on them."""
+        resolved = self.evidence.per_fold()
+        if len(resolved) == 1:
+            return [(np.arange(len(self.member)), resolved[0])]
+        pairs = []
+        for k, evidence in enumerate(resolved):
+            positions = np.flatnonzero(self.fold == k)
+            pairs.append((positions, evidence.take(positions)))
+        return pairs

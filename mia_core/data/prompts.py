@@ -1,0 +1,226 @@
+"""From a user's history to what a language model is asked: windows, prompts and answers.
+
+A window is `history` consecutive items plus the one that follows. Windows of one user never overlap; they are cut from
+the most recent end, because that is what a deployed recommender is trained on last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from mia_core.errors import ConfigError, DataError
+from mia_core.seeds import generator
+
+if TYPE_CHECKING:
+    from mia_core.data.interactions import Interactions
+    from mia_core.experiment import Prompt
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What one pass over a model asks: n prompts with their answers, grouped by user."""
+
+    users: tuple[str, ...]
+    """Every user asked for, those without a window too."""
+    user_index: np.ndarray
+    """(n,) position in `users` of each sample's user."""
+    prompts: tuple[str, ...]
+    answers: tuple[str, ...]
+    items: tuple[tuple[str, ...], ...]
+    """(n,) item ids of each window, the answer's item last."""
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def take(self, positions: Sequence[int] | np.ndarray) -> Samples:
+        """The samples at these positions, in this order; `users` stays as it is."""
+        return replace(
+            self,
+            user_index=self.user_index[np.asarray(positions, dtype=np.int64)],
+            prompts=tuple(self.prompts[i] for i in positions),
+            answers=tuple(self.answers[i] for i in positions),
+            items=tuple(self.items[i] for i in positions),
+        )
+
+    def of_users(self, users: Sequence[str]) -> Samples:
+        """The samples of these users, with `users` as the new user list."""
+        position = {user: i for i, user in enumerate(users)}
+        chosen = [i for i, index in enumerate(self.user_index) if self.users[index] in position]
+        taken = self.take(chosen)
+        index = np.array([position[self.users[i]] for i in taken.user_index], dtype=np.int64)
+        return replace(taken, users=tuple(users), user_index=index)
+
+    def counts(self) -> np.ndarray:
+        """(n_users,) samples per user."""
+        return np.bincount(self.user_index, minlength=len(self.users))
+
+
+@dataclass(frozen=True)
+class Event:
+    """One interaction as a prompt style sees it."""
+
+    item: str
+    title: str
+    rating: float | None
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """How a window is put into words."""
+
+    title: str
+    summary: str
+    needs_ratings: bool
+    template: str
+    """Default prompt; ``{history}`` is replaced by titles, ``{liked}``/``{disliked}``/``{candidate}`` likewise."""
+    placeholders: tuple[str, ...]
+    """What a template of one's own must hold."""
+    words: Callable[[Sequence[Event], str, str, float], tuple[str, str]]
+    """(window, template, separator, liked from this rating) -> prompt, answer."""
+
+
+def _next_item(window: Sequence[Event], template: str, separator: str, liked_from: float) -> tuple[str, str]:
+    history = separator.join(event.title for event in window[:-1])
+    return template.replace("{history}", history), window[-1].title
+
+
+def _like_dislike(window: Sequence[Event], template: str, separator: str, liked_from: float) -> tuple[str, str]:
+    def titles(liked: bool) -> str:
+        chosen = [e.title for e in window[:-1] if e.rating is not None and (e.rating >= liked_from) == liked]
+        return separator.join(chosen) or "none"
+
+    prompt = template.replace("{liked}", titles(True)).replace("{disliked}", titles(False))
+    rating = window[-1].rating
+    answer = "Yes" if rating is not None and rating >= liked_from else "No"
+    return prompt.replace("{candidate}", window[-1].title), answer
+
+
+PROMPT_STYLES: dict[str, PromptStyle] = {
+    "next_item": PromptStyle(
+        title="Next item",
+        summary="The model sees a history of titles and answers with the next one. Works without ratings.",
+        needs_ratings=False,
+        template="History: {history} Next:",
+        placeholders=("{history}",),
+        words=_next_item,
+    ),
+    "like_dislike": PromptStyle(
+        title="Like or dislike",
+        summary="The model sees liked and disliked titles and answers Yes or No for one more. Needs ratings.",
+        needs_ratings=True,
+        template="Liked: {liked} Disliked: {disliked} Will the user like {candidate}?",
+        placeholders=("{liked}", "{disliked}", "{candidate}"),
+        words=_like_dislike,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PromptWriter:
+    """A prompt style made concrete for one data set and one config."""
+
+    style: PromptStyle
+    template: str
+    separator: str
+    window: int
+    """Items per window, the answer included."""
+    titles: dict[str, str]
+    liked_from: float
+
+    def words(self, window: Sequence[Event]) -> tuple[str, str]:
+        """Prompt and answer of one window."""
+        return self.style.words(window, self.template, self.separator, self.liked_from)
+
+    def event(self, item: str, rating: float | None = None) -> Event:
+        """An item of the catalogue as an event."""
+        return Event(item, self.titles[item], rating)
+
+    def write(self, users: Sequence[str], windows: Sequence[Sequence[Sequence[Event]]]) -> Samples:
+        """Samples of the given windows; `windows[i]` are those of `users[i]`."""
+        flat = [(i, window) for i, mine in enumerate(windows) for window in mine]
+        texts = [self.words(window) for _, window in flat]
+        return Samples(
+            users=tuple(users),
+            user_index=np.array([i for i, _ in flat], dtype=np.int64),
+            prompts=tuple(prompt for prompt, _ in texts),
+            answers=tuple(answer for _, answer in texts),
+            items=tuple(tuple(event.item for event in window) for _, window in flat),
+        )
+
+
+def prompt_writer(interactions: Interactions, config: Prompt, public: Sequence[str]) -> PromptWriter:
+    """A prompt writer for one data set; what counts as "liked" comes from `public` users alone.
+
+    Raises:
+        ConfigError: the style is unknown or the template lacks a placeholder.
+        DataError: the style needs ratings that the data do not have.
+    """
+    if config.style not in PROMPT_STYLES:
+        known = ", ".join(PROMPT_STYLES)
+        raise ConfigError(f"prompt.style is {config.style!r}; it must be one of {known}")
+    style = PROMPT_STYLES[config.style]
+    for placeholder in style.placeholders:
+        if config.template and placeholder not in config.template:
+            raise ConfigError(f"prompt.template does not hold {placeholder}; the style {config.style!r} needs it")
+    if style.needs_ratings and not interactions.has_ratings:
+        raise DataError(
+            f"prompt.style is {config.style!r}, which needs ratings, and these data have none; "
+            "choose prompt.style = 'next_item', which works on histories alone"
+        )
+    liked_from = 0.0
+    if style.needs_ratings:
+        rated = interactions.frame.filter(pl.col("user").is_in(list(public)) & pl.col("rating").is_not_null())
+        median = rated["rating"].median()
+        liked_from = float(median) if isinstance(median, int | float) else 0.0
+    titles = dict(zip(interactions.items["item"], interactions.items["title"], strict=True))
+    template = config.template or style.template
+    return PromptWriter(style, template, config.separator, config.history + 1, titles, liked_from)
+
+
+def events_by_user(interactions: Interactions, writer: PromptWriter) -> dict[str, list[Event]]:
+    """Each user's history in order, as the prompt style sees it (rated items only, where it needs ratings)."""
+    frame = interactions.frame
+    if writer.style.needs_ratings:
+        frame = frame.filter(pl.col("rating").is_not_null())
+    events: dict[str, list[Event]] = {}
+    for user, item, rating in frame.select("user", "item", "rating").iter_rows():
+        events.setdefault(user, []).append(writer.event(item, rating))
+    return events
+
+
+def windows_of(events: Sequence[Event], window: int, count: int | None = None) -> list[Sequence[Event]]:
+    """At most `count` windows that do not overlap, cut from the most recent end, oldest first."""
+    possible = len(events) // window
+    wanted = possible if count is None else min(count, possible)
+    start = len(events) - wanted * window
+    return [events[start + i * window : start + (i + 1) * window] for i in range(wanted)]
+
+
+def audit_samples(
+    users: Sequence[str], events: dict[str, list[Event]], writer: PromptWriter, count: int | None
+) -> Samples:
+    """The windows that are trained on and scored: at most `count` per user, never overlapping."""
+    return writer.write(users, [windows_of(events.get(user, []), writer.window, count) for user in users])
+
+
+def drawn_samples(
+    users: Sequence[str], events: dict[str, list[Event]], writer: PromptWriter, count: int, seed: int
+) -> Samples:
+    """`count` windows per user drawn at random offsets, for training on unlabelled third-party users.
+
+    They may overlap: they are training material, never observations. A user with fewer offsets than `count` gives
+    each offset once.
+    """
+    rng = generator(seed, "drawn windows")
+    windows: list[list[Sequence[Event]]] = []
+    for user in users:
+        history = events.get(user, [])
+        offsets = len(history) - writer.window + 1
+        chosen = np.sort(rng.permutation(max(offsets, 0))[:count])
+        windows.append([history[start : start + writer.window] for start in chosen])
+    return writer.write(users, windows)

@@ -1,0 +1,119 @@
+"""Reference models that learn from the target's answers: two-phase, symmetric and soft-only knowledge distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from mia_core.errors import ModelError
+from mia_core.models.llm.language_model import LanguageModel
+from mia_core.models.llm.training import BatchLoss, fit
+from mia_core.observe.observations import AnswerOutputs, Encoded
+from mia_core.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from mia_core.experiment import Training
+
+
+def distillation_loss(teacher: LanguageModel, hard_weight: float, temperature: float) -> BatchLoss:
+    """hard_weight · cross-entropy(answer) + (1 − hard_weight) · T² · KL(teacher_T || student_T), per answer token.
+
+    Source: Hinton, Vinyals, Dean, arXiv 1503.02531 (temperature and T²); Li et al., arXiv 2511.14763 (the mixture).
+    """
+
+    def loss(outputs: AnswerOutputs, batch: Sequence[Encoded]) -> torch.Tensor:
+        student = outputs.logits[outputs.mask].float()
+        labels = outputs.labels[outputs.mask]
+        total = torch.zeros(len(labels), device=student.device)
+        if hard_weight > 0:
+            total = total + hard_weight * torch.nn.functional.cross_entropy(student, labels, reduction="none")
+        if hard_weight < 1:
+            with torch.no_grad():
+                taught = teacher.answer_outputs(batch)
+                soft = torch.softmax(taught.logits[taught.mask].float() / temperature, dim=-1)
+            soft, student = _shared_vocabulary(soft, student)
+            log_student = torch.log_softmax(student / temperature, dim=-1)
+            divergence = torch.nn.functional.kl_div(log_student, soft, reduction="none").sum(-1)
+            total = total + (1 - hard_weight) * temperature**2 * divergence
+        return total
+
+    return loss
+
+
+def check_same_tokens(teacher: LanguageModel, student: LanguageModel) -> None:
+    """Refuses a student that answers in other tokens than its teacher.
+
+    Raises:
+        ModelError: the vocabularies differ.
+    """
+    if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
+        raise ModelError(
+            "distillation.student: its tokenizer is not the target's, so their answers cannot be compared token by "
+            "token; use an offline student (it takes the target's tokenizer) or a model with the same vocabulary"
+        )
+
+
+def distill_two_phase(
+    teacher: LanguageModel,
+    student: LanguageModel,
+    held_out: Sequence[Encoded],
+    members: Sequence[Encoded],
+    *,
+    alpha: float,
+    temperature: float,
+    phase_one: Training,
+    phase_two: Training,
+    seed: int,
+    scratch: Path,
+    on_progress: Callable[[float], None],
+) -> None:
+    """Phase one on held-out users leans on the teacher's soft output, phase two on members on the hard label.
+
+    Source: Li, Huang, Yin, Sang, arXiv 2511.14763: held-out (1-a)·soft + a·hard, members a·soft + (1-a)·hard.
+    Differs: the label of the hard part is the task's answer; secondary sources disagree about what it was.
+    """
+    share = phase_one.epochs / (phase_one.epochs + phase_two.epochs)
+    # A run that was interrupted in phase two finds phase one's weights in its own folder.
+    done = scratch / "phase-one"
+    if not done.exists():
+        fit(
+            student, held_out, distillation_loss(teacher, alpha, temperature), phase_one,
+            seed=derive_seed(seed, "phase one"), scratch=scratch / "one", on_progress=lambda f: on_progress(share * f),
+        )  # fmt: skip
+        done.mkdir(parents=True)
+        student.network.save_pretrained(done)
+    else:
+        student.network.load_state_dict(type(student.plain_network).from_pretrained(done).state_dict())
+        student.network.to(teacher.device)
+    fit(
+        student, members, distillation_loss(teacher, 1 - alpha, temperature), phase_two,
+        seed=derive_seed(seed, "phase two"), scratch=scratch / "two",
+        on_progress=lambda f: on_progress(share + (1 - share) * f),
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def agreement(
+    teacher: LanguageModel, student: LanguageModel, samples: Sequence[Encoded], batch_size: int = 64
+) -> tuple[float, float]:
+    """(mean KL(teacher || student) per answer token in nats, share of answer tokens with the same likeliest token)."""
+    divergence, same, tokens = 0.0, 0, 0
+    for start in range(0, len(samples), batch_size):
+        batch = samples[start : start + batch_size]
+        taught, learnt = teacher.answer_outputs(batch), student.answer_outputs(batch)
+        p = torch.softmax(taught.logits[taught.mask].float(), dim=-1)
+        p, logits = _shared_vocabulary(p, learnt.logits[learnt.mask].float())
+        log_q = torch.log_softmax(logits, dim=-1)
+        divergence += float(torch.nn.functional.kl_div(log_q, p, reduction="sum"))
+        same += int((p.argmax(-1) == log_q.argmax(-1)).sum())
+        tokens += len(p)
+    return divergence / tokens, same / tokens
+
+
+def _shared_vocabulary(soft: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cuts rows that only pad a vocabulary to a round size; `check_same_tokens` has seen that the tokens agree."""
+    width = min(soft.shape[-1], logits.shape[-1])
+    return soft[:, :width], logits[:, :width]

@@ -1,0 +1,201 @@
+"""What one pass of one view over the samples yields, reduced on the device and kept as small arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from mia_core.errors import DataError
+
+TOKEN_FIELDS = (
+    "log_probability",
+    "entropy",
+    "top_probability",
+    "rank",
+    "deviation",
+    "renyi_half",
+    "renyi_two",
+)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One sample in token ids."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AnswerOutputs:
+    """What a model says at the answer positions of one batch."""
+
+    logits: torch.Tensor
+    """(batch, length, vocabulary)."""
+    labels: torch.Tensor
+    """(batch, length) token ids, 0 where padded."""
+    mask: torch.Tensor
+    """(batch, length) bool, True at answer tokens."""
+    pooled: torch.Tensor | None
+    """(batch, layers, width) hidden vectors, averaged over tokens."""
+
+
+class AnswerModel(Protocol):
+    """What `observe` needs of a language model."""
+
+    device: torch.device
+
+    def encode(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Encoded]:
+        """Token ids of each sample."""
+
+    def answer_outputs(self, batch: Sequence[Encoded], *, pooled: bool) -> AnswerOutputs:
+        """One forward pass."""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Per-token values of n samples, ragged: sample i owns positions offsets[i]:offsets[i+1].
+
+    Logarithms are natural. The mean of log p over the vocabulary under p is minus the entropy.
+    """
+
+    offsets: np.ndarray
+    """(n + 1,) int64."""
+    token: np.ndarray
+    """(total,) int32 token ids of the answers."""
+    log_probability: np.ndarray
+    """(total,) float32, at most 0."""
+    entropy: np.ndarray
+    """(total,) float32, nats."""
+    top_probability: np.ndarray
+    """(total,) float32."""
+    rank: np.ndarray
+    """(total,) int32; 0 where the answer token is the likeliest."""
+    deviation: np.ndarray
+    """(total,) float32: standard deviation of log p over the vocabulary under p."""
+    renyi_half: np.ndarray
+    """(total,) float32: Rényi entropy of order one half, nats."""
+    renyi_two: np.ndarray
+    """(total,) float32: Rényi entropy of order two, nats."""
+    hidden: np.ndarray
+    """(n, layers, width) float32, averaged over prompt tokens (encoder layers) or answer tokens (others)."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def sample_mean(self, name: str) -> np.ndarray:
+        """(n,) mean over each sample's answer tokens of one per-token field."""
+        values = getattr(self, name).astype(np.float64)
+        lengths = np.diff(self.offsets)
+        if len(lengths) == 0:
+            return np.zeros(0)
+        return np.add.reduceat(values, self.offsets[:-1]) / lengths
+
+    def sample_sum(self, name: str) -> np.ndarray:
+        """(n,) sum over each sample's answer tokens of one per-token field."""
+        return self.sample_mean(name) * np.diff(self.offsets)
+
+    def take(self, positions: np.ndarray) -> Observations:
+        """The observations of the samples at these positions, in this order."""
+        lengths = np.diff(self.offsets)[positions]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        starts = np.repeat(self.offsets[:-1][positions] - offsets[:-1], lengths)
+        flat = np.arange(offsets[-1]) + starts
+        ragged = {name: getattr(self, name)[flat] for name in ("token", *TOKEN_FIELDS)}
+        return Observations(offsets=offsets, hidden=self.hidden[positions], **ragged)
+
+    def write(self, folder: Path) -> None:
+        """Saves every array as .npy."""
+        for field in fields(self):
+            np.save(folder / f"{field.name}.npy", getattr(self, field.name), allow_pickle=False)
+
+    @staticmethod
+    def read(folder: Path) -> Observations:
+        """The observations saved in a folder."""
+        names = [field.name for field in fields(Observations)]
+        return Observations(**{name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in names})
+
+
+def token_statistics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Every per-token value of `Observations`, from logits (tokens, vocabulary) and labels (tokens,).
+
+    Source: deviation as in Min-K%++ (Zhang et al., arXiv 2404.02936); Rényi entropies as in Li et al., 2411.02902.
+    """
+    log_p = torch.log_softmax(logits.float(), dim=-1)
+    p = log_p.exp()
+    chosen = log_p.gather(-1, labels[:, None])
+    entropy = -(p * log_p).sum(-1)
+    return {
+        "log_probability": chosen.squeeze(-1),
+        "entropy": entropy,
+        "top_probability": p.amax(-1),
+        "rank": (log_p > chosen).sum(-1),
+        "deviation": (p * (log_p + entropy[:, None]).square()).sum(-1).sqrt(),
+        "renyi_half": 2 * p.sqrt().sum(-1).log(),
+        "renyi_two": -p.square().sum(-1).log(),
+    }
+
+
+@torch.inference_mode()
+def observe(
+    model: AnswerModel,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    *,
+    tokens_per_batch: int = 6_000,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+) -> Observations:
+    """Observations of every sample, in input order, from one batched pass.
+
+    Samples are sorted by length, so that a batch is padded little; a batch holds about `tokens_per_batch` tokens.
+    No (batch, length, vocabulary) tensor outlives its batch.
+
+    Raises:
+        DataError: an answer has no tokens.
+    """
+    encoded = model.encode(prompts, answers)
+    for i, sample in enumerate(encoded):
+        if not sample.answer:
+            raise DataError(f"sample {i}: the answer has no tokens; give every item a title or an id")
+    order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i].prompt), len(encoded[i].answer)))
+    lengths = np.array([len(sample.answer) for sample in encoded], dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    values = {name: np.empty(offsets[-1], np.int32 if name == "rank" else np.float32) for name in TOKEN_FIELDS}
+    hidden: np.ndarray | None = None
+    done = 0
+    for positions in _batches(order, encoded, tokens_per_batch):
+        outputs = model.answer_outputs([encoded[i] for i in positions], pooled=True)
+        statistics = token_statistics(outputs.logits[outputs.mask], outputs.labels[outputs.mask])
+        flat = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in positions])
+        for name, value in statistics.items():
+            values[name][flat] = value.cpu().numpy()
+        assert outputs.pooled is not None  # noqa: S101 - asked for above
+        pooled = outputs.pooled.float().cpu().numpy()
+        if hidden is None:
+            hidden = np.empty((len(encoded), *pooled.shape[1:]), np.float32)
+        hidden[positions] = pooled
+        done += len(positions)
+        on_progress(done / len(encoded))
+    token = np.array([token for sample in encoded for token in sample.answer], dtype=np.int32)
+    if hidden is None:
+        hidden = np.zeros((0, 0, 0), np.float32)
+    return Observations(offsets=offsets, token=token, hidden=hidden, **values)
+
+
+def _batches(order: Sequence[int], encoded: Sequence[Encoded], tokens_per_batch: int) -> list[list[int]]:
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    longest = 0
+    for i in order:
+        length = len(encoded[i].prompt) + len(encoded[i].answer)
+        if batch and max(longest, length) * (len(batch) + 1) > tokens_per_batch:
+            batches.append(batch)
+            batch, longest = [], 0
+        batch.append(i)
+        longest = max(longest, length)
+    return [*batches, batch] if batch else batches
