@@ -36,7 +36,7 @@ class Attack(Protocol):
         """
 
 
-def out_of_fold_scores(attack: Attack, known: Known, folds: int = 5, seed: int = 0) -> np.ndarray:
+def out_of_fold_scores(attack: Attack, known: Known, folds: int = 3, seed: int = 0) -> np.ndarray:
     """(n_users,) score of each known user, from an attack that was fitted without that user's label.
 
     Used for thresholds and, where only known users have a truth, for the ROC. Cross-fitted references of other
@@ -44,16 +44,13 @@ def out_of_fold_scores(attack: Attack, known: Known, folds: int = 5, seed: int =
     """
     if not attack.learned:
         return attack.score(known.evidence, known)
-    scores = np.full(len(known.member), np.nan)
     rng = np.random.default_rng(seed)
     part = np.empty(len(known.member), dtype=np.int64)
-    for stratum in {(bool(m), int(f)) for m, f in zip(known.member, known.fold, strict=True)}:
-        positions = np.flatnonzero((known.member == stratum[0]) & (known.fold == stratum[1]))
-        part[rng.permutation(positions)] = np.arange(len(positions)) % folds
+    for member in (True, False):
+        positions = rng.permutation(np.flatnonzero(known.member == member))
+        part[positions] = np.arange(len(positions)) % folds
+    scores = np.full(len(known.member), np.nan)
     for k in range(folds):
-        fitted_on = known.take(np.flatnonzero(part != k))
-        for positions, evidence in known.unmet():
-            left_out = np.flatnonzero(part[positions] == k)
-            if len(left_out):
-                scores[positions[left_out]] = attack.score(evidence.take(left_out), fitted_on)
+        left_out = np.flatnonzero(part == k)
+        scores[left_out] = attack.score(known.evidence.take(left_out), known.take(np.flatnonzero(part != k)))
     return scores

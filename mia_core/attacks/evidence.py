@@ -60,28 +60,26 @@ class Evidence:
             resolved.append(replace(self, views={**self.views, **chosen}, cross_fitted={}))
         return resolved
 
+    def unmet(self, fold: np.ndarray) -> Evidence:
+        """The evidence in which each user is seen by the cross-fitted models that never met them.
+
+        Args:
+            fold: (n_users,) int, the fold of each user.
+        """
+        choice = fold[self.user_index]
+        mixed = {name: type(models[0]).mixed(models, choice) for name, models in self.cross_fitted.items()}
+        return replace(self, views={**self.views, **mixed}, cross_fitted={})
+
 
 @dataclass(frozen=True)
 class Known:
     """The auditor's labelled users: the only place where membership may be looked at."""
 
     evidence: Evidence
+    """Cross-fitted views are resolved: each user is seen by the model that was not distilled on them."""
     member: np.ndarray
     """(n_users,) bool."""
-    fold: np.ndarray
-    """(n_users,) int: the cross-fitting fold of each user."""
 
     def take(self, positions: np.ndarray) -> Known:
         """The known users at these positions."""
-        return Known(self.evidence.take(positions), self.member[positions], self.fold[positions])
-
-    def unmet(self) -> list[tuple[np.ndarray, Evidence]]:
-        """(positions, evidence) pairs in which every user meets only models that were not distilled on them."""
-        resolved = self.evidence.per_fold()
-        if len(resolved) == 1:
-            return [(np.arange(len(self.member)), resolved[0])]
-        pairs = []
-        for k, evidence in enumerate(resolved):
-            positions = np.flatnonzero(self.fold == k)
-            pairs.append((positions, evidence.take(positions)))
-        return pairs
+        return Known(self.evidence.take(positions), self.member[positions])

@@ -6,6 +6,7 @@ the most recent end, because that is what a deployed recommender is trained on l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -135,6 +136,12 @@ class PromptWriter:
     def words(self, window: Sequence[Event]) -> tuple[str, str]:
         """Prompt and answer of one window."""
         return self.style.words(window, self.template, self.separator, self.liked_from)
+
+    @property
+    def literals(self) -> tuple[str, ...]:
+        """The fixed text of the prompts: the template's parts between placeholders, and the separator."""
+        parts = re.split(r"\{(?:history|liked|disliked|candidate)\}", self.template)
+        return tuple(part for part in (*parts, self.separator) if part)
 
     def event(self, item: str, rating: float | None = None) -> Event:
         """An item of the catalogue as an event."""

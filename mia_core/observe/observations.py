@@ -109,6 +109,17 @@ class Observations:
         ragged = {name: getattr(self, name)[flat] for name in ("token", *TOKEN_FIELDS)}
         return Observations(offsets=offsets, hidden=self.hidden[positions], **ragged)
 
+    @staticmethod
+    def mixed(models: Sequence[Observations], choice: np.ndarray) -> Observations:
+        """For sample i, the observation that model `choice[i]` made of it."""
+        lengths = np.concatenate([np.diff(model.offsets) for model in models])
+        joined = Observations(
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            hidden=np.concatenate([model.hidden for model in models]),
+            **{name: np.concatenate([getattr(m, name) for m in models]) for name in ("token", *TOKEN_FIELDS)},
+        )
+        return joined.take(choice * len(models[0]) + np.arange(len(choice)))
+
     def write(self, folder: Path) -> None:
         """Saves every array as .npy."""
         for field in fields(self):

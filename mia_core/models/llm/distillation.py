@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from mia_core.errors import ModelError
 from mia_core.models.llm.language_model import LanguageModel
-from mia_core.models.llm.training import BatchLoss, fit
+from mia_core.models.llm.training import BatchLoss
 from mia_core.observe.observations import AnswerOutputs, Encoded
-from mia_core.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from mia_core.experiment import Training
+    from mia_core.experiment import Distillation, Training
 
 
 def distillation_loss(teacher: LanguageModel, hard_weight: float, temperature: float) -> BatchLoss:
@@ -56,43 +55,29 @@ def check_same_tokens(teacher: LanguageModel, student: LanguageModel) -> None:
         )
 
 
-def distill_two_phase(
-    teacher: LanguageModel,
-    student: LanguageModel,
-    held_out: Sequence[Encoded],
-    members: Sequence[Encoded],
-    *,
-    alpha: float,
-    temperature: float,
-    phase_one: Training,
-    phase_two: Training,
-    seed: int,
-    scratch: Path,
-    on_progress: Callable[[float], None],
-) -> None:
-    """Phase one on held-out users leans on the teacher's soft output, phase two on members on the hard label.
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a distillation."""
 
-    Source: Li, Huang, Yin, Sang, arXiv 2511.14763: held-out (1-a)·soft + a·hard, members a·soft + (1-a)·hard.
-    Differs: the label of the hard part is the task's answer; secondary sources disagree about what it was.
+    on: frozenset[str]
+    """held_out, members, or both."""
+    hard_weight: float
+    training: Training
+
+
+def phases(config: Distillation) -> list[Phase]:
+    """The phases of the labelled student, in order.
+
+    Source: Li, Huang, Yin, Sang, arXiv 2511.14763: first held-out users, (1-a)·soft + a·hard, then members,
+    a·soft + (1-a)·hard.
+    Differs: the hard part's label is the task's answer; secondary sources disagree about what it was.
     """
-    share = phase_one.epochs / (phase_one.epochs + phase_two.epochs)
-    # A run that was interrupted in phase two finds phase one's weights in its own folder.
-    done = scratch / "phase-one"
-    if not done.exists():
-        fit(
-            student, held_out, distillation_loss(teacher, alpha, temperature), phase_one,
-            seed=derive_seed(seed, "phase one"), scratch=scratch / "one", on_progress=lambda f: on_progress(share * f),
-        )  # fmt: skip
-        done.mkdir(parents=True)
-        student.network.save_pretrained(done)
-    else:
-        student.network.load_state_dict(type(student.plain_network).from_pretrained(done).state_dict())
-        student.network.to(teacher.device)
-    fit(
-        student, members, distillation_loss(teacher, 1 - alpha, temperature), phase_two,
-        seed=derive_seed(seed, "phase two"), scratch=scratch / "two",
-        on_progress=lambda f: on_progress(share + (1 - share) * f),
-    )  # fmt: skip
+    if config.variant == "symmetric":
+        return [Phase(frozenset({"held_out", "members"}), config.alpha, config.phase_one)]
+    return [
+        Phase(frozenset({"held_out"}), config.alpha, config.phase_one),
+        Phase(frozenset({"members"}), 1 - config.alpha, config.phase_two),
+    ]
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ class Family:
     title: str
     encoder_decoder: bool
     offline: Callable[[int, int, int, float], PretrainedConfig]
-    """(width, layers in all, vocabulary, dropout) -> configuration of a small model. Token ids: 0 pad, 1 end, 2 unknown."""
+    """(width, layers in all, vocabulary, dropout) -> configuration of a small model; token 0 pads, 1 ends, 2 is unknown."""
 
 
 def _heads(width: int) -> int:
@@ -27,7 +27,7 @@ def _heads(width: int) -> int:
 
 
 def _t5(width: int, layers: int, vocabulary: int, dropout: float) -> PretrainedConfig:
-    return T5Config(
+    config = T5Config(
         vocab_size=vocabulary,
         d_model=width,
         d_kv=width // _heads(width),
@@ -38,8 +38,9 @@ def _t5(width: int, layers: int, vocabulary: int, dropout: float) -> PretrainedC
         dropout_rate=dropout,
         pad_token_id=0,
         eos_token_id=1,
-        decoder_start_token_id=0,
     )
+    config.decoder_start_token_id = 0
+    return config
 
 
 def _gpt2(width: int, layers: int, vocabulary: int, dropout: float) -> PretrainedConfig:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from mia_core.models.llm.families import LONGEST_SEQUENCE, Family
 from mia_core.observe.observations import AnswerOutputs, Encoded
@@ -18,7 +19,8 @@ from mia_core.observe.observations import AnswerOutputs, Encoded
 class LanguageModel:
     """A network, its tokenizer and its family."""
 
-    network: PreTrainedModel | PeftModel
+    network: Any
+    """A transformers PreTrainedModel, or peft's PeftModel around one."""
     tokenizer: PreTrainedTokenizerBase
     family: Family
     padding_side: str = "left"
@@ -32,7 +34,7 @@ class LanguageModel:
         return next(self.network.parameters()).device
 
     @property
-    def plain_network(self) -> PreTrainedModel:
+    def plain_network(self) -> Any:
         """The transformers model, LoRA layers included, without peft's wrapper."""
         return self.network.get_base_model() if isinstance(self.network, PeftModel) else self.network
 
@@ -56,8 +58,8 @@ class LanguageModel:
         replied = self._token_ids([" " + answer for answer in answers])
         end = self.tokenizer.eos_token_id
         encoded = []
-        for prompt, answer in zip(asked, replied, strict=True):
-            answer = (*answer, end)
+        for prompt, reply in zip(asked, replied, strict=True):
+            answer = (*reply, end)
             room = max(1, self.longest - len(answer))
             encoded.append(Encoded(tuple(prompt[-room:]), answer))
         return encoded

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -44,10 +44,27 @@ def choose_device(wish: str) -> torch.device:
     return torch.device("cuda" if wish != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer trained on the spot; it can write any text, also titles it never met."""
+def train_tokenizer(titles: Sequence[str], literals: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on the spot; it can write any text, also titles it never met.
+
+    Merges run across the words of a title, so that a popular title becomes one or two tokens: prompts are about half
+    as long as with merges inside words, and training twice as fast.
+
+    Args:
+        titles: one entry per interaction, so that frequent titles are merged first.
+        literals: the fixed text of the prompts (template parts, separator); never merged with titles.
+        vocabulary: size, at least 300.
+    """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    longest_first = sorted({literal for literal in literals if literal}, key=len, reverse=True)
+    pieces: list[pre_tokenizers.PreTokenizer] = []
+    if longest_first:
+        pattern = Regex("|".join(_escaped(literal) for literal in longest_first))
+        pieces.append(pre_tokenizers.Split(pattern, "isolated"))
+    # An answer follows its prompt after a space, which would else make " Title" and "Title" different tokens.
+    pieces.append(pre_tokenizers.Split(Regex("^ (?=.)"), "removed"))
+    pieces.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(pieces)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
@@ -55,7 +72,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenize
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator([*titles, *list(literals) * (1 + len(titles) // 10)], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",  # noqa: S106 - a token of text
@@ -73,12 +90,12 @@ def build_offline(config: Base, tokenizer: PreTrainedTokenizerFast, seed: int, d
     torch.manual_seed(derive_seed(seed, "weights", config.family))
     auto = AutoModelForSeq2SeqLM if family.encoder_decoder else AutoModelForCausalLM
     network = auto.from_config(family.offline(config.width, config.layers, vocabulary, config.dropout))
-    return LanguageModel(network.to(device).eval(), tokenizer, family)
+    return LanguageModel(_on(network, device), tokenizer, family)
 
 
 def save_model(model: LanguageModel, folder: Path) -> None:
     """Weights as safetensors (for LoRA: the adapter's alone) and the tokenizer."""
-    model.network.save_pretrained(folder)
+    model.network.save_pretrained(str(folder))
     model.tokenizer.save_pretrained(folder)
 
 
@@ -102,7 +119,7 @@ def load_local(folder: Path, device: torch.device, *, field: str = "base.path") 
         ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{field}: the tokenizer in {folder.name!r} has no end token; add eos_token to its files")
-    return LanguageModel(network.to(device).eval(), tokenizer, family)
+    return LanguageModel(_on(network, device), tokenizer, family)
 
 
 def fetch_from_hub(hub_id: str, revision: str) -> tuple[Path, str]:
@@ -125,8 +142,8 @@ def fetch_from_hub(hub_id: str, revision: str) -> tuple[Path, str]:
         folder = Path(snapshot_download(hub_id, revision=revision or None, allow_patterns=wanted))
     except Exception as error:
         raise ModelError(
-            f"base.hub_id is {hub_id!r}: it could not be fetched ({type(error).__name__}); check the id, the revision and "
-            "the network, or download the model elsewhere and give its folder with base.source = 'local'"
+            f"base.hub_id is {hub_id!r}: it could not be fetched ({type(error).__name__}); check the id, the revision "
+            "and the network, or download the model elsewhere and give its folder with base.source = 'local'"
         ) from error
     return folder, folder.name
 
@@ -136,7 +153,7 @@ def add_lora(model: LanguageModel, config: Lora, seed: int) -> LanguageModel:
     torch.manual_seed(derive_seed(seed, "lora"))
     settings = LoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft divides it by the rank
         lora_dropout=config.dropout,
         target_modules="all-linear",
         task_type="SEQ_2_SEQ_LM" if model.family.encoder_decoder else "CAUSAL_LM",
@@ -144,7 +161,9 @@ def add_lora(model: LanguageModel, config: Lora, seed: int) -> LanguageModel:
     return LanguageModel(get_peft_model(model.plain_network, settings), model.tokenizer, model.family)
 
 
-def load_adapter(base: LanguageModel, folder: Path, *, field: str = "target.path") -> LanguageModel:
+def load_adapter(
+    base: LanguageModel, folder: Path, *, field: str = "target.path", trainable: bool = False
+) -> LanguageModel:
     """A base with the LoRA adapter of a folder, switched on.
 
     Raises:
@@ -156,18 +175,26 @@ def load_adapter(base: LanguageModel, folder: Path, *, field: str = "target.path
             "(pickled .bin adapters are not opened)"
         )
     try:
-        network = PeftModel.from_pretrained(base.plain_network, folder, is_trainable=False, use_safetensors=True)
+        network = PeftModel.from_pretrained(base.plain_network, folder, is_trainable=trainable, use_safetensors=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{field}: the adapter in {folder.name!r} does not fit the base model ({type(error).__name__}); "
             "give the base it was trained on"
         ) from error
-    return LanguageModel(network.to(base.device).eval(), base.tokenizer, base.family)
+    return LanguageModel(_on(network, base.device), base.tokenizer, base.family)
 
 
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds a LoRA adapter instead of a whole model."""
     return (folder / "adapter_config.json").is_file()
+
+
+def _on(network: Any, device: torch.device) -> Any:
+    return network.to(device).eval()
+
+
+def _escaped(literal: str) -> str:
+    return "".join(char if char.isalnum() or char.isspace() else f"\\{char}" for char in literal)
 
 
 def _check_folder(folder: Path, field: str) -> Family:

@@ -51,7 +51,7 @@ def length_bucketed_batches(lengths: Sequence[int], batch_size: int, seed: int, 
     rng = generator(seed, "batches", epoch)
     order = rng.permutation(len(lengths))
     pool = 16 * batch_size
-    batches = []
+    batches: list[list[int]] = []
     for start in range(0, len(order), pool):
         part = sorted(order[start : start + pool], key=lambda i: lengths[i])
         batches.extend([int(i) for i in part[j : j + batch_size]] for j in range(0, len(part), batch_size))
@@ -182,8 +182,13 @@ class _Checkpoint:
         save_file(
             {name: p.detach().cpu().contiguous() for name, p in self.parameters.items()}, fresh / "weights.safetensors"
         )
-        state = {"epoch": epoch, "best": best, "stale": stale}
-        state |= {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        state = {
+            "epoch": epoch,
+            "best": best,
+            "stale": stale,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
         torch.save(state, fresh / "state.pt")
         shutil.rmtree(self.folder, ignore_errors=True)
         fresh.rename(self.folder)

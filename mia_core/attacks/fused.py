@@ -1,0 +1,250 @@
+"""Attacks that fuse several features by MLP up-sampling and logistic regression, fitted on the known users.
+
+Source: Li, Huang, Yin, Sang, arXiv 2511.14763: confidence, entropy and loss are lifted by an MLP to a common width,
+concatenated with a hidden vector, then logistic regression with 1,000 iterations.
+Differs: features are averaged per user, users are disjoint, hidden vectors are reduced to principal components, the
+strength of the penalty is chosen by cross-validation on known users, and the MLP is trained from several seeds whose
+logits are averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.preprocessing import StandardScaler
+
+from mia_core.attacks.contract import DEMONSTRATION, HONEST, PUBLISHED
+from mia_core.attacks.evidence import Evidence, Known
+
+if TYPE_CHECKING:
+    from mia_core.models.classifiers import UpsamplingNetwork
+
+PAPER = "Li, Huang, Yin, Sang 2025, arXiv 2511.14763"
+PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+SCALARS = ("log_probability", "top_probability", "entropy")
+
+
+def scalars(evidence: Evidence, view: str) -> np.ndarray:
+    """(n_users, 3) mean log-probability (minus the loss), confidence and entropy of one view."""
+    observed = evidence.views[view]
+    return evidence.user_mean(np.stack([observed.sample_mean(name) for name in SCALARS], axis=1))
+
+
+def hidden(evidence: Evidence, view: str) -> np.ndarray:
+    """(n_users, width) last layer's hidden vector of one view, averaged over tokens and windows."""
+    return evidence.user_mean(evidence.views[view].hidden[:, -1])
+
+
+@dataclass(frozen=True)
+class Features:
+    """What goes into the fused classifier, one row per user."""
+
+    scalars: np.ndarray
+    hidden: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Fused:
+    width: int = 32
+    """Width that the MLP lifts the scalars to."""
+    components: int = 16
+    """Principal components of the hidden part."""
+    epochs: int = 150
+    weight_decay: float = 1.0
+    seeds: int = 3
+    """MLPs trained from different seeds; their logits are averaged."""
+
+    access: ClassVar[str] = "white box"
+    learned: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def features(self, evidence: Evidence) -> Features:
+        """What this attack looks at."""
+        raise NotImplementedError
+
+    def score(self, audited: Evidence, known: Known) -> np.ndarray:
+        """(n_users,) logit of the fused classifier, averaged over the cross-fitting folds' references."""
+        resolved = audited.per_fold() if "student" in self.needs else [audited]
+        classifier = _Classifier(self, self.features(known.evidence), known.member)
+        return np.mean([classifier.logit(self.features(evidence)) for evidence in resolved], axis=0)
+
+
+class _Classifier:
+    """Standardise, reduce the hidden part, lift the scalars, logistic regression."""
+
+    def __init__(self, settings: _Fused, features: Features, member: np.ndarray) -> None:
+        scorable = ~np.isnan(features.scalars).any(axis=1)
+        self.scale = StandardScaler().fit(features.scalars[scorable])
+        scalar_part = self.scale.transform(features.scalars[scorable])
+        self.reduce: PCA | None = None
+        if features.hidden.shape[1] and settings.components:
+            self.hidden_scale = StandardScaler().fit(features.hidden[scorable])
+            standard = self.hidden_scale.transform(features.hidden[scorable])
+            components = min(settings.components, *standard.shape)
+            self.reduce = PCA(components, whiten=True, random_state=0).fit(standard)
+        hidden_part = self._hidden(features.hidden[scorable])
+        self.members = [
+            self._fit_one(settings, scalar_part, hidden_part, member[scorable], seed) for seed in range(settings.seeds)
+        ]
+
+    def _fit_one(
+        self, settings: _Fused, scalar_part: np.ndarray, hidden_part: np.ndarray, member: np.ndarray, seed: int
+    ) -> tuple[UpsamplingNetwork, LogisticRegressionCV]:
+        from mia_core.models.classifiers import lifted, train_upsampling
+
+        network = train_upsampling(
+            scalar_part,
+            hidden_part,
+            member,
+            width=settings.width,
+            epochs=settings.epochs,
+            weight_decay=settings.weight_decay,
+            seed=seed,
+        )
+        # Stratified folds need every class in each.
+        folds = max(2, min(5, int(member.sum()), int((~member).sum())))
+        regression = LogisticRegressionCV(Cs=PENALTIES, cv=folds, scoring="neg_log_loss", max_iter=1_000)
+        regression.fit(np.hstack([lifted(network, scalar_part), hidden_part]), member)
+        return network, regression
+
+    def _hidden(self, values: np.ndarray) -> np.ndarray:
+        if self.reduce is None:
+            return np.zeros((len(values), 0))
+        return self.reduce.transform(self.hidden_scale.transform(values))
+
+    def logit(self, features: Features) -> np.ndarray:
+        """(n_users,) mean logit; NaN where a feature is missing."""
+        from mia_core.models.classifiers import lifted
+
+        scores = np.full(len(features.scalars), np.nan)
+        scorable = ~np.isnan(features.scalars).any(axis=1)
+        if scorable.any():
+            scalar_part = self.scale.transform(features.scalars[scorable])
+            hidden_part = self._hidden(features.hidden[scorable])
+            logits = [
+                regression.decision_function(np.hstack([lifted(network, scalar_part), hidden_part]))
+                for network, regression in self.members
+            ]
+            scores[scorable] = np.mean(logits, axis=0)
+        return scores
+
+
+@dataclass(frozen=True)
+class Hidden(_Fused):
+    """Logistic regression on the target's hidden vectors alone, reduced to principal components."""
+
+    title: ClassVar[str] = "Hidden vectors"
+    summary: ClassVar[str] = "What the model's inner representation of the user's answers looks like."
+    status: ClassVar[str] = HONEST
+    passes: ClassVar[str] = "1 on the target"
+    source: ClassVar[str] = f"{PAPER} (one feature alone)"
+
+    def score(self, audited: Evidence, known: Known) -> np.ndarray:
+        """(n_users,) logit."""
+        from sklearn.pipeline import make_pipeline
+
+        fitted_on, judged = hidden(known.evidence, "target"), hidden(audited, "target")
+        scorable, askable = ~np.isnan(fitted_on).any(axis=1), ~np.isnan(judged).any(axis=1)
+        member = known.member[scorable]
+        folds = max(2, min(5, int(member.sum()), int((~member).sum())))
+        model = make_pipeline(
+            StandardScaler(),
+            PCA(min(self.components, int(scorable.sum()), fitted_on.shape[1]), whiten=True, random_state=0),
+            LogisticRegressionCV(Cs=PENALTIES, cv=folds, scoring="neg_log_loss", max_iter=1_000),
+        ).fit(fitted_on[scorable], member)
+        scores = np.full(len(judged), np.nan)
+        if askable.any():
+            scores[askable] = model.decision_function(judged[askable])
+        return scores
+
+
+@dataclass(frozen=True)
+class FusedTarget(_Fused):
+    """Confidence, entropy, loss and hidden vectors of the target alone, fused."""
+
+    title: ClassVar[str] = "Fused features of the target"
+    summary: ClassVar[str] = "Likelihood, confidence, hesitation and inner representation together, target only."
+    status: ClassVar[str] = HONEST
+    passes: ClassVar[str] = "1 on the target"
+    source: ClassVar[str] = f"{PAPER} (its fusion, on the target instead of the student)"
+
+    def features(self, evidence: Evidence) -> Features:
+        """Target's scalars and hidden vector."""
+        return Features(scalars(evidence, "target"), hidden(evidence, "target"))
+
+
+@dataclass(frozen=True)
+class Distillation(_Fused):
+    """The target contrasted with references distilled from it, and with the base.
+
+    Scalars: the target's, and its differences from the base, from the cross-fitted two-phase student and from the
+    soft-only references (averaged). Hidden part: differences of last-layer vectors where widths agree.
+    Differs: the published attack looks at the student alone, which either met the scored users (a leak) or says
+    nothing about them; here references calibrate the target and never meet the users they help to score.
+    Relations: with the base as only reference it is close to `target_minus_base`, learned.
+    """
+
+    title: ClassVar[str] = "Distillation"
+    summary: ClassVar[str] = "How the model differs, on this user, from copies of it that never met the user."
+    status: ClassVar[str] = HONEST
+    passes: ClassVar[str] = "1 on the target, 1 on the base, 1 on each reference"
+    source: ClassVar[str] = f"after {PAPER}; contrast form, cross-fitted"
+    needs: ClassVar[frozenset[str]] = frozenset({"student", "soft"})
+
+    def features(self, evidence: Evidence) -> Features:
+        """Target's scalars, then its differences from base, student and soft-only references."""
+        own, own_hidden = scalars(evidence, "target"), hidden(evidence, "target")
+        groups = [["base"], ["student"], [name for name in evidence.views if name.startswith("soft ")]]
+        columns, vectors = [own], []
+        for group in groups:
+            present = [name for name in group if name in evidence.views]
+            if not present:
+                continue
+            columns.append(own - np.mean([scalars(evidence, name) for name in present], axis=0))
+            others = [hidden(evidence, name) for name in present]
+            if all(other.shape == own_hidden.shape for other in others):
+                vectors.append(own_hidden - np.mean(others, axis=0))
+        empty = np.zeros((len(own), 0))
+        return Features(np.hstack(columns), np.hstack(vectors) if vectors else empty)
+
+
+@dataclass(frozen=True)
+class DistillationPublished(_Fused):
+    """The published form: features of the distilled student alone, with users disjoint."""
+
+    title: ClassVar[str] = "Distillation, published form"
+    summary: ClassVar[str] = "Only the distilled copy is looked at, and it never met the users it is asked about."
+    status: ClassVar[str] = PUBLISHED
+    passes: ClassVar[str] = "1 on each student"
+    source: ClassVar[str] = PAPER
+    needs: ClassVar[frozenset[str]] = frozenset({"student"})
+
+    def features(self, evidence: Evidence) -> Features:
+        """The cross-fitted student's scalars and hidden vector."""
+        return Features(scalars(evidence, "student"), hidden(evidence, "student"))
+
+
+@dataclass(frozen=True)
+class DistillationLeaking(_Fused):
+    """The published form with a student that met the scored users, labels and all.
+
+    Shown to explain published figures: phase one trains on held-out users and phase two on members, so the student
+    carries the very labels that its features are then asked to predict, target or no target.
+    """
+
+    title: ClassVar[str] = "Distillation, leaking demonstration"
+    summary: ClassVar[str] = (
+        "The copy was trained on the answers it is tested on: a demonstration of how figures inflate."
+    )
+    status: ClassVar[str] = DEMONSTRATION
+    passes: ClassVar[str] = "1 on the leaking student"
+    source: ClassVar[str] = f"{PAPER} (as it reads if the scored users were distilled on)"
+    needs: ClassVar[frozenset[str]] = frozenset({"leaking"})
+
+    def features(self, evidence: Evidence) -> Features:
+        """The leaking student's scalars and hidden vector."""
+        return Features(scalars(evidence, "leaking"), hidden(evidence, "leaking"))

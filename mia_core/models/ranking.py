@@ -1,0 +1,79 @@
+"""Does the recommender recommend? The true next item ranked against sampled others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mia_core.data.prompts import Event, PromptWriter, windows_of
+from mia_core.models.llm.language_model import LanguageModel
+from mia_core.observe.observations import observe
+from mia_core.seeds import generator
+
+CUTOFF = 10
+
+
+@dataclass(frozen=True)
+class RankingTask:
+    """Last windows of n users, each with its true answer and m sampled negatives."""
+
+    windows: tuple[Sequence[Event], ...]
+    candidates: tuple[tuple[str, ...], ...]
+    """(n, m + 1) items, the true one first."""
+
+
+def ranking_task(
+    users: Sequence[str],
+    events: Mapping[str, Sequence[Event]],
+    catalogue: Sequence[str],
+    window: int,
+    negatives: int,
+    seed: int,
+) -> RankingTask:
+    """The most recent window of each user; negatives are drawn evenly from items the user never touched."""
+    rng = generator(seed, "ranking negatives")
+    windows, candidates = [], []
+    for user in users:
+        history = events.get(user, [])
+        if len(history) < window:
+            continue
+        touched = {event.item for event in history}
+        strangers = [item for item in rng.permutation(catalogue) if item not in touched][:negatives]
+        last = windows_of(history, window, 1)[0]
+        windows.append(last)
+        candidates.append((last[-1].item, *(str(item) for item in strangers)))
+    return RankingTask(tuple(windows), tuple(candidates))
+
+
+def language_model_scores(
+    model: LanguageModel, task: RankingTask, writer: PromptWriter, on_progress: Callable[[float], None]
+) -> list[np.ndarray]:
+    """Log-probability of each candidate: of its title, or of "Yes" where the style asks for liking."""
+    prompts, answers = [], []
+    for window, candidates in zip(task.windows, task.candidates, strict=True):
+        for item in candidates:
+            # A rating above every threshold: the question is how likely a "Yes" is.
+            prompt, answer = writer.words([*window[:-1], writer.event(item, float("inf"))])
+            prompts.append(prompt)
+            answers.append(answer)
+    if not prompts:
+        return []
+    values = observe(model, prompts, answers, on_progress=on_progress).sample_sum("log_probability")
+    ends = np.cumsum([len(candidates) for candidates in task.candidates])[:-1]
+    return np.split(values, ends)
+
+
+def popularity_scores(task: RankingTask, popularity: Mapping[str, float]) -> list[np.ndarray]:
+    """How many public users have each candidate."""
+    return [np.array([popularity.get(item, 0.0) for item in row]) for row in task.candidates]
+
+
+def hits_and_gains(scores: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) hit at 10 and (n,) NDCG at 10 per user; a tie counts as half a rank."""
+    if not scores:
+        return np.zeros(0), np.zeros(0)
+    ranks = np.array([1 + (row[1:] > row[0]).sum() + 0.5 * (row[1:] == row[0]).sum() for row in scores])
+    hit = ranks <= CUTOFF
+    return hit.astype(float), np.where(hit, 1 / np.log2(ranks + 1), 0.0)
