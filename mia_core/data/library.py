@@ -1,0 +1,34 @@
+"""The data sets that were saved for later audits."""
+
+from __future__ import annotations
+
+from mia_core.data.interactions import Interactions
+from mia_core.errors import NotFound
+from mia_core.keys import content_key
+from mia_core.store import Entry, Store
+
+
+def save(store: Store, interactions: Interactions, name: str) -> str:
+    """Keeps a data set under a name and returns its key."""
+    key = content_key("data set", 1, {}, [interactions.key])
+    store.build(key, "data-set", interactions.write, name=name, keep=True)
+    return key
+
+
+def saved(store: Store) -> list[Entry]:
+    """The saved data sets, the newest first."""
+    return store.entries("data-set")
+
+
+def load_saved(store: Store, key: str) -> Interactions:
+    """A saved data set.
+
+    Raises:
+        NotFound: there is none of that key.
+    """
+    folder = store.find(key)
+    if folder is None:
+        raise NotFound(
+            f"data.key: there is no saved data set {key[:12]}…; choose one on the Data page or save it again"
+        )
+    return Interactions.read(folder)
