@@ -10,18 +10,18 @@ logits are averaged.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegressionCV
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mia_core.attacks.contract import DEMONSTRATION, HONEST, PUBLISHED
 from mia_core.attacks.evidence import Evidence, Known
-
-if TYPE_CHECKING:
-    from mia_core.models.classifiers import UpsamplingNetwork
+from mia_core.attacks.likelihood import min_k_plus_plus
+from mia_core.models.classifiers import lifted, train_upsampling
 
 PAPER = "Li, Huang, Yin, Sang 2025, arXiv 2511.14763"
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -34,9 +34,29 @@ def scalars(evidence: Evidence, view: str) -> np.ndarray:
     return evidence.user_mean(np.stack([observed.sample_mean(name) for name in SCALARS], axis=1))
 
 
+def surprise(evidence: Evidence, view: str) -> np.ndarray:
+    """(n_users, 1) Min-K%++ of one view: how unsurprising its least expected fifth of answer tokens is."""
+    return evidence.user_mean(min_k_plus_plus(evidence.views[view])[:, None])
+
+
 def hidden(evidence: Evidence, view: str) -> np.ndarray:
     """(n_users, width) last layer's hidden vector of one view, averaged over tokens and windows."""
     return evidence.user_mean(evidence.views[view].hidden[:, -1])
+
+
+def penalised_regression(member: np.ndarray) -> LogisticRegressionCV:
+    """Logistic regression whose penalty is chosen by cross-validation on the same known users."""
+    # Every part needs users of both kinds.
+    folds = max(2, min(5, int(member.sum()), int((~member).sum())))
+    return LogisticRegressionCV(
+        Cs=PENALTIES,
+        cv=folds,
+        scoring="neg_log_loss",
+        max_iter=1_000,
+        solver="newton-cholesky",
+        l1_ratios=(0,),
+        use_legacy_attributes=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -87,29 +107,20 @@ class _Classifier:
             components = min(settings.components, *standard.shape)
             self.reduce = PCA(components, whiten=True, random_state=0).fit(standard)
         hidden_part = self._hidden(features.hidden[scorable])
-        self.members = [
-            self._fit_one(settings, scalar_part, hidden_part, member[scorable], seed) for seed in range(settings.seeds)
-        ]
-
-    def _fit_one(
-        self, settings: _Fused, scalar_part: np.ndarray, hidden_part: np.ndarray, member: np.ndarray, seed: int
-    ) -> tuple[UpsamplingNetwork, LogisticRegressionCV]:
-        from mia_core.models.classifiers import lifted, train_upsampling
-
-        network = train_upsampling(
+        labels = member[scorable]
+        self.networks = train_upsampling(
             scalar_part,
             hidden_part,
-            member,
+            labels,
+            networks=settings.seeds,
             width=settings.width,
             epochs=settings.epochs,
             weight_decay=settings.weight_decay,
-            seed=seed,
         )
-        # Stratified folds need every class in each.
-        folds = max(2, min(5, int(member.sum()), int((~member).sum())))
-        regression = LogisticRegressionCV(Cs=PENALTIES, cv=folds, scoring="neg_log_loss", max_iter=1_000)
-        regression.fit(np.hstack([lifted(network, scalar_part), hidden_part]), member)
-        return network, regression
+        self.regressions = [
+            penalised_regression(labels).fit(np.hstack([part, hidden_part]), labels)
+            for part in lifted(self.networks, scalar_part)
+        ]
 
     def _hidden(self, values: np.ndarray) -> np.ndarray:
         if self.reduce is None:
@@ -118,16 +129,14 @@ class _Classifier:
 
     def logit(self, features: Features) -> np.ndarray:
         """(n_users,) mean logit; NaN where a feature is missing."""
-        from mia_core.models.classifiers import lifted
-
         scores = np.full(len(features.scalars), np.nan)
         scorable = ~np.isnan(features.scalars).any(axis=1)
         if scorable.any():
             scalar_part = self.scale.transform(features.scalars[scorable])
             hidden_part = self._hidden(features.hidden[scorable])
             logits = [
-                regression.decision_function(np.hstack([lifted(network, scalar_part), hidden_part]))
-                for network, regression in self.members
+                regression.decision_function(np.hstack([part, hidden_part]))
+                for part, regression in zip(lifted(self.networks, scalar_part), self.regressions, strict=True)
             ]
             scores[scorable] = np.mean(logits, axis=0)
         return scores
@@ -145,16 +154,13 @@ class Hidden(_Fused):
 
     def score(self, audited: Evidence, known: Known) -> np.ndarray:
         """(n_users,) logit."""
-        from sklearn.pipeline import make_pipeline
-
         fitted_on, judged = hidden(known.evidence, "target"), hidden(audited, "target")
         scorable, askable = ~np.isnan(fitted_on).any(axis=1), ~np.isnan(judged).any(axis=1)
         member = known.member[scorable]
-        folds = max(2, min(5, int(member.sum()), int((~member).sum())))
         model = make_pipeline(
             StandardScaler(),
             PCA(min(self.components, int(scorable.sum()), fitted_on.shape[1]), whiten=True, random_state=0),
-            LogisticRegressionCV(Cs=PENALTIES, cv=folds, scoring="neg_log_loss", max_iter=1_000),
+            penalised_regression(member),
         ).fit(fitted_on[scorable], member)
         scores = np.full(len(judged), np.nan)
         if askable.any():
@@ -181,7 +187,7 @@ class FusedTarget(_Fused):
 class Distillation(_Fused):
     """The target contrasted with references distilled from it, and with the base.
 
-    Scalars: the target's, and its differences from the base, from the cross-fitted two-phase student and from the
+    Scalars: the target's (Min-K%++ among them), and its differences from the base, from the cross-fitted two-phase student and from the
     soft-only references (averaged). Hidden part: differences of last-layer vectors where widths agree.
     Differs: the published attack looks at the student alone, which either met the scored users (a leak) or says
     nothing about them; here references calibrate the target and never meet the users they help to score.
@@ -197,14 +203,18 @@ class Distillation(_Fused):
 
     def features(self, evidence: Evidence) -> Features:
         """Target's scalars, then its differences from base, student and soft-only references."""
-        own, own_hidden = scalars(evidence, "target"), hidden(evidence, "target")
+
+        def measured(view: str) -> np.ndarray:
+            return np.hstack([scalars(evidence, view), surprise(evidence, view)])
+
+        own, own_hidden = measured("target"), hidden(evidence, "target")
         groups = [["base"], ["student"], [name for name in evidence.views if name.startswith("soft ")]]
         columns, vectors = [own], []
         for group in groups:
             present = [name for name in group if name in evidence.views]
             if not present:
                 continue
-            columns.append(own - np.mean([scalars(evidence, name) for name in present], axis=0))
+            columns.append(own - np.mean([measured(name) for name in present], axis=0))
             others = [hidden(evidence, name) for name in present]
             if all(other.shape == own_hidden.shape for other in others):
                 vectors.append(own_hidden - np.mean(others, axis=0))

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from mia_core.attacks.contract import HONEST
 from mia_core.attacks.evidence import Evidence, Known
+
+if TYPE_CHECKING:
+    from mia_core.observe.observations import Observations
+
+
+def min_k_plus_plus(observed: Observations, share: float = 0.2) -> np.ndarray:
+    """(n,) mean of each sample's lowest `share` of standardised token log-probabilities, at least one token.
+
+    Source: Zhang et al. 2025, arXiv 2404.02936: (log p - mean) / deviation over the vocabulary; the mean of log p
+    under p is minus the entropy.
+    Differs: at least one token is taken, so that short titles have a value.
+    """
+    standardised = (observed.log_probability + observed.entropy) / np.maximum(observed.deviation, 1e-6)
+    lengths = np.diff(observed.offsets)
+    sample = np.repeat(np.arange(len(lengths)), lengths)
+    ordered = standardised[np.lexsort((standardised, sample))].astype(np.float64)
+    taken = np.maximum(1, (share * lengths).astype(np.int64))
+    place = np.arange(len(ordered)) - np.repeat(observed.offsets[:-1], lengths)
+    lowest = np.where(place < np.repeat(taken, lengths), ordered, 0.0)
+    return np.bincount(sample, lowest, minlength=len(lengths)) / taken
 
 
 @dataclass(frozen=True)

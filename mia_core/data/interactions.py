@@ -48,7 +48,7 @@ class Interactions:
     def key(self) -> str:
         """Content key: equal data give equal keys, wherever they were read from."""
         digest = hashlib.sha256()
-        for table in (self.frame.select(SCHEMA), self.items.select("item", "title")):
+        for table in (self.frame.select(*SCHEMA), self.items.select("item", "title")):
             for column in table.iter_columns():
                 digest.update(json.dumps([column.name, str(column.dtype), len(column)]).encode())
                 for part in column.to_frame().iter_slices(100_000):
@@ -118,7 +118,7 @@ def validate(frame: pl.DataFrame, items: pl.DataFrame | None = None, notes: Sequ
         frame = frame.with_columns(timestamp=pl.lit(None, pl.Int64))
     # Equal times are put in order of the item, so that the order of the file cannot change a result.
     order = ["user", "line"] if frame["timestamp"].null_count() else ["user", "timestamp", "item"]
-    frame = frame.sort(order).select(SCHEMA)
+    frame = frame.sort(order).select(*SCHEMA)
     lonely = frame.group_by("user").len().filter(pl.col("len") == 1).height
     if lonely:
         said.append(f"{lonely} users have a single interaction; too few to be audited.")

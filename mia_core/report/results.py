@@ -10,21 +10,7 @@ from typing import Any
 
 import polars as pl
 
-
-@dataclass(frozen=True)
-class Metric:
-    """One figure with its interval."""
-
-    attack: str
-    metric: str
-    """auc, accuracy, balanced_accuracy, precision, recall, f1, tpr_at_fpr_0.001, …_0.01, …_0.05, …_0.1."""
-    value: float | None
-    """None where these users cannot resolve it; `reason` then says why."""
-    low: float | None
-    high: float | None
-    n: int
-    """Users the figure rests on."""
-    reason: str = ""
+from mia_core.types import Metric as Metric
 
 
 @dataclass(frozen=True)

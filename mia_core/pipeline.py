@@ -1,0 +1,390 @@
+"""The straight line of an audit: data, split, target, references, observations, scores, calibration, report."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from sklearn.decomposition import PCA
+
+from mia_core import estimate
+from mia_core.attacks.catalogue import ATTACKS
+from mia_core.attacks.contract import Attack, out_of_fold_scores
+from mia_core.attacks.evidence import Evidence, Known
+from mia_core.attacks.fused import hidden, scalars
+from mia_core.data.interactions import Interactions
+from mia_core.evaluate.calibration import p_values
+from mia_core.evaluate.intervals import mean_interval
+from mia_core.evaluate.metrics import attack_metrics, best_threshold, roc_table
+from mia_core.experiment import Experiment, Runtime
+from mia_core.keys import content_key
+from mia_core.models.llm.distillation import agreement
+from mia_core.models.llm.loading import choose_device
+from mia_core.models.llm.training import resolve_precision
+from mia_core.models.ranking import hits_and_gains, language_model_scores, popularity_scores, ranking_task
+from mia_core.report.results import Agreement, AttackSummary, AuditResult, Quality, read_result
+from mia_core.seeds import derive_seed, generator
+from mia_core.stages import VERSION, Run, open_interactions
+from mia_core.store import Store
+from mia_core.types import Metric, Progress, Role, Silent
+
+FEATURES = ("loss", "confidence", "entropy", "hidden")
+
+
+def run_audit(
+    experiment: Experiment, store: Store, progress: Progress | None = None, runtime: Runtime | None = None
+) -> AuditResult:
+    """Runs a whole audit, or finds it in the store.
+
+    Raises:
+        DataError, ConfigError, ModelError: what the user can mend.
+    """
+    run = start(experiment, store, progress or Silent(), runtime or Runtime())
+    key = audit_key(run.experiment, run.interactions)
+    found = store.find(key)
+    if found is None:
+        found = store.build(
+            key, "audit", lambda folder: _audit(run, key).write(folder), name=experiment.name, keep=True
+        )
+    return read_result(found)
+
+
+def start(experiment: Experiment, store: Store, progress: Progress, runtime: Runtime) -> Run:
+    """Opens the data and settles what depends on the machine: the device and, before hashing, the precision."""
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    device = choose_device(runtime.device)
+    experiment = _with_precision(experiment, device)
+    interactions = open_interactions(experiment.data, experiment.seed, store)
+    progress.plan(estimate.plan(experiment, interactions.summary()))
+    return Run(experiment, interactions, store, progress, device)
+
+
+def audit_key(experiment: Experiment, interactions: Interactions) -> str:
+    """The content key of an audit: every setting but its name and where the data came from."""
+    settings = experiment.model_dump(exclude={"name", "data"})
+    lists = {"members", "held_out", "judged"}
+    own = {name: _file_text(settings["target"][name]) for name in lists}
+    return content_key("audit", VERSION, {"settings": settings, "own": own}, [interactions.key])
+
+
+class _Findings:
+    """Result and tables of one audit, written together."""
+
+    def __init__(self, result: AuditResult, tables: Mapping[str, pl.DataFrame]) -> None:
+        self.result = result
+        self.tables = tables
+
+    def write(self, folder: Any) -> None:
+        self.result.write(folder, dict(self.tables))
+
+
+def _audit(run: Run, key: str) -> _Findings:
+    config = run.experiment
+    with run.stage(estimate.READ):
+        run.build(run.interactions.key, "interactions", run.interactions.write, keep=True)
+        split, samples = run.split, run.samples
+
+    skipped = _skipped(run)
+    views = [view for view in estimate.views(config) if _view_possible(run, view)]
+    if any(view.startswith(("soft", "student", "leaking")) for view in views):
+        _ = run.target, run.student_start
+    models = {view: run.view_model(view) for view in views}
+
+    observations = {}
+    for view in models:
+        with run.stage(estimate.observe_stage(view)):
+            observations[view] = run.observe(view, samples)
+    evidence = gather(run, observations)
+    roles = np.array([split.roles[user] for user in run.scored], dtype=object)
+
+    with run.stage(estimate.QUALITY):
+        quality = _quality(run)
+        agreements = _agreement(run, views)
+
+    with run.stage(estimate.ATTACK):
+        known, audited, audited_at = divide(run, evidence, roles)
+        scores, thresholds = {}, {}
+        running = [name for name in config.attacks.names if name not in skipped]
+        for i, name in enumerate(running):
+            attack = ATTACKS[name]()
+            mine = np.full(len(run.scored), np.nan)
+            known_at = np.flatnonzero([role.known for role in roles])
+            mine[known_at] = out_of_fold_scores(attack, known, seed=config.seed)
+            mine[audited_at] = attack.score(audited, known)
+            thresholds[name] = best_threshold(mine[known_at], known.member)
+            scores[name] = mine
+            run.progress.advance((i + 1) / len(running))
+
+    with run.stage(estimate.REPORT):
+        judged_by = _truth(roles, own=config.target.source == "own")
+        metrics: list[Metric] = []
+        rocs = []
+        for name, mine in scores.items():
+            at, member = judged_by
+            seed = derive_seed(config.seed, "intervals", name)
+            metrics += attack_metrics(name, mine[at], member, thresholds[name], config.evaluation, seed)
+            table = roc_table(mine[at], member, config.evaluation.resamples, config.evaluation.confidence, seed)
+            rocs.append(table.select(pl.lit(name).alias("attack"), pl.all()))
+        users = _user_table(run, roles, scores)
+        features = _feature_table(run, evidence, roles, known)
+
+    result = AuditResult(
+        key=key,
+        name=config.name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        config=config.model_dump(mode="json"),
+        data={**run.interactions.summary(), "key": run.interactions.key},
+        roles=split.counts(),
+        lead=config.attacks.lead,
+        attacks=[summarise(name, skipped.get(name, "")) for name in config.attacks.names],
+        metrics=metrics,
+        quality=quality,
+        agreement=agreements,
+        stages=run.times,
+        notes=_notes(run, users, skipped),
+        device=_device_name(run.device),
+        versions={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "scikit-learn")},
+    )
+    tables = {"users": users, "features": features}
+    if rocs:
+        tables["roc"] = pl.concat(rocs)
+    return _Findings(result, tables)
+
+
+def gather(run: Run, observations: Mapping[str, Any], users: Any = None, user_index: Any = None) -> Evidence:
+    """Evidence from observations by view; the students of all folds become one cross-fitted view."""
+    folds = run.experiment.distillation.folds
+    students = [observations[f"student {k}"] for k in range(folds) if f"student {k}" in observations]
+    shadows = any(view.startswith("shadow") for view in observations)
+    return Evidence(
+        users=tuple(run.scored) if users is None else users,
+        user_index=run.samples.user_index if user_index is None else user_index,
+        views={view: o for view, o in observations.items() if not view.startswith("student")},
+        cross_fitted={"student": students} if students else {},
+        shadow_in=run.shadow_coins() if shadows and users is None else None,
+    )
+
+
+def divide(run: Run, evidence: Evidence, roles: np.ndarray) -> tuple[Known, Evidence, np.ndarray]:
+    """(known users with their labels, everybody else without any, where everybody else stands)."""
+    is_known = np.array([role.known for role in roles])
+    known_at, audited_at = np.flatnonzero(is_known), np.flatnonzero(~is_known)
+    fold = np.array([run.fold[run.scored[i]] for i in known_at])
+    member = np.array([bool(roles[i].member) for i in known_at])
+    known = Known(evidence.take(known_at).unmet(fold), member)
+    return known, evidence.take(audited_at), audited_at
+
+
+def summarise(name: str, skipped: str = "") -> AttackSummary:
+    """An attack in words."""
+    attack = ATTACKS[name]
+    return AttackSummary(
+        name, attack.title, attack.summary, attack.access, attack.status, attack.passes, attack.source, skipped
+    )
+
+
+def _truth(roles: np.ndarray, *, own: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Where the users stand whose truth measures the attacks, and that truth.
+
+    In an owner audit these are the audited users. For a target brought along nobody knows more than the lists say:
+    the known users, each scored by attacks that were not fitted on them.
+    """
+    wanted = [role for role in Role if role.member is not None and role.known == own]
+    at = np.flatnonzero([role in wanted for role in roles])
+    return at, np.array([bool(roles[i].member) for i in at])
+
+
+def _skipped(run: Run) -> dict[str, str]:
+    """Why an attack cannot run, by attack name."""
+    reasons = {}
+    for name in run.experiment.attacks.names:
+        needs = ATTACKS[name].needs
+        if "base" in needs and run.base is None:
+            reasons[name] = "needs the model before fine-tuning, which target.no_base says is not to be had"
+        elif "leaking" in needs and run.experiment.target.source == "own":
+            reasons[name] = "a demonstration for audits in which the split is known"
+        elif "shadows" in needs and run.base is None:
+            reasons[name] = "shadow models start from the base, which target.no_base says is not to be had"
+    return reasons
+
+
+def _view_possible(run: Run, view: str) -> bool:
+    kind = view.partition(" ")[0]
+    if kind == "base" or kind == "shadow":
+        return run.base is not None
+    if kind == "soft":
+        return bool(run.public)
+    if kind == "leaking":
+        return run.experiment.target.source != "own"
+    return True
+
+
+def _quality(run: Run) -> list[Quality]:
+    """HR@10 and NDCG@10 on held-out users, beside the base and plain popularity."""
+    config = run.experiment.evaluation
+    users = run.split.users(Role.KNOWN_HELD_OUT, Role.AUDITED_HELD_OUT)
+    if config.ranked_users == 0 or not users:
+        return []
+    chosen = [str(u) for u in generator(run.experiment.seed, "ranked users").permutation(users)[: config.ranked_users]]
+    catalogue = sorted(run.interactions.items["item"])
+    task = ranking_task(chosen, run.events, catalogue, run.writer.window, config.negatives, run.experiment.seed)
+    recommenders = {"target": run.target, "base": run.base}
+    rows = []
+    for name, model in recommenders.items():
+        if model is not None:
+            rows.append((name, language_model_scores(model.load(), task, run.writer, run.progress.advance)))
+    rows.append(("popularity", popularity_scores(task, run.popularity)))
+    quality = []
+    for name, scores in rows:
+        hits, gains = hits_and_gains(scores)
+        seed = derive_seed(run.experiment.seed, "quality", name)
+        hit = mean_interval(hits, config.confidence, config.resamples, seed)
+        gain = mean_interval(gains, config.confidence, config.resamples, seed)
+        quality.append(Quality(name, *hit, *gain, n=len(hits)))
+    return quality
+
+
+def _agreement(run: Run, views: list[str]) -> list[Agreement]:
+    """KL and top-1 agreement of each reference with the target, on audited users' windows that it never met."""
+    users = run.split.users(Role.AUDITED_HELD_OUT, Role.AUDITED_MEMBER)[:60]
+    samples = run.windows(users)
+    rows = []
+    for view in views:
+        if view.startswith(("soft", "student")) and len(samples):
+            teacher, reference = run.target.load(), run.view_model(view).load()
+            encoded = teacher.encode(samples.prompts, samples.answers)
+            rows.append(Agreement(view, *agreement(teacher, reference, encoded)))
+    return rows
+
+
+def _user_table(run: Run, roles: np.ndarray, scores: Mapping[str, np.ndarray]) -> pl.DataFrame:
+    """One row per user: role, covariates, scores and conformal p-values."""
+    rows: dict[str, Any] = {
+        "user": list(run.scored),
+        "role": [str(role) for role in roles],
+        "windows": run.samples.counts().astype(int),
+        "history_length": [len(run.events.get(user, [])) for user in run.scored],
+        "mean_popularity": [
+            float(np.mean([run.popularity.get(event.item, 0.0) for event in run.events.get(user, [])] or [0.0]))
+            for user in run.scored
+        ],
+    }
+    calibration_at = np.flatnonzero(roles == Role.AUDITED_HELD_OUT)
+    judged_at = np.flatnonzero([not role.known for role in roles])
+    index = np.full(len(roles), -1)
+    index[calibration_at] = np.arange(len(calibration_at))
+    for name, mine in scores.items():
+        p = np.full(len(mine), np.nan)
+        rng = generator(run.experiment.seed, "ties", name)
+        p[judged_at] = p_values(mine[judged_at], mine[calibration_at], index[judged_at], rng)
+        rows[f"score.{name}"] = mine
+        rows[f"p.{name}"] = p
+    public = {
+        "user": run.public,
+        "role": [str(Role.PUBLIC)] * len(run.public),
+        "windows": [0] * len(run.public),
+        "history_length": [len(run.events.get(user, [])) for user in run.public],
+    }
+    table = pl.DataFrame(rows).with_columns(pl.col(pl.Float64).fill_nan(None))
+    return pl.concat([table, pl.DataFrame(public, schema_overrides={"windows": pl.Int64})], how="diagonal_relaxed")
+
+
+def _feature_table(run: Run, evidence: Evidence, roles: np.ndarray, known: Known) -> pl.DataFrame:
+    """Every feature of every model per user, for the distributions."""
+    parts = []
+    for view in evidence.views:
+        if view.startswith("shadow"):
+            continue
+        parts.append(_features_of(view, evidence, known, run, roles))
+    if "student" in evidence.cross_fitted:
+        for k, resolved in enumerate(evidence.per_fold()):
+            parts.append(_features_of("student", resolved, known, run, roles, column=f"student {k}"))
+    return pl.concat(parts)
+
+
+def _features_of(
+    view: str, evidence: Evidence, known: Known, run: Run, roles: np.ndarray, column: str = ""
+) -> pl.DataFrame:
+    values = scalars(evidence, view)
+    fitted_on = hidden(known.evidence, view)
+    component = PCA(1, random_state=0).fit(fitted_on[~np.isnan(fitted_on).any(axis=1)])
+    vectors = hidden(evidence, view)
+    first = np.full(len(vectors), np.nan)
+    scorable = ~np.isnan(vectors).any(axis=1)
+    first[scorable] = component.transform(vectors[scorable])[:, 0]
+    columns = {"loss": -values[:, 0], "confidence": values[:, 1], "entropy": values[:, 2], "hidden": first}
+    wide = pl.DataFrame({"user": list(run.scored), "role": [str(role) for role in roles], **columns})
+    long = wide.unpivot(FEATURES, index=["user", "role"], variable_name="feature", value_name="value")
+    return long.with_columns(pl.lit(column or view).alias("model"), pl.col("value").fill_nan(None)).select(
+        "user", "role", "model", "feature", "value"
+    )
+
+
+def _notes(run: Run, users: pl.DataFrame, skipped: Mapping[str, str]) -> list[str]:
+    config = run.experiment
+    notes = list(run.interactions.notes)
+    everybody = run.interactions.summary()["users"]
+    left_out = everybody - len(run.split.roles)
+    window = run.writer.window
+    if left_out:
+        notes.append(
+            f"{left_out} of {everybody} users have fewer than {window} interactions, which is one window; they are not "
+            "part of this audit."
+        )
+    unscored = int(users.filter((pl.col("role") != Role.PUBLIC) & (pl.col("windows") == 0)).height)
+    if unscored:
+        notes.append(f"{unscored} users could not be scored: they fill no window of {window} items.")
+    if not run.interactions.has_timestamps:
+        notes.append("These data have no times: each user's interactions are taken in the order of the file.")
+    if config.target.world == "null":
+        notes.append(
+            "Null world: the target was fine-tuned on strangers, so nobody audited is a member. Honest attacks must "
+            "stay near 0.5 here; the leaking demonstration does not, which is why its figures mean nothing."
+        )
+    if config.target.source == "own":
+        notes.append(
+            "Your own target: the figures come from known users, each scored by attacks that were not fitted on them. "
+            "A p-value holds only if the judged person is exchangeable with the held-out users you listed: drawn "
+            "from the same people, in the same way, at the same time."
+        )
+        if not run.public:
+            notes.append("Nobody is left as an unlabelled third party, so there are no soft-only references.")
+    notes += [f"{ATTACKS[name].title} did not run: it {reason}." for name, reason in skipped.items()]
+    return notes
+
+
+def _with_precision(experiment: Experiment, device: torch.device) -> Experiment:
+    """The experiment with every "auto" precision replaced by what it means on this device."""
+    precision = "float32" if resolve_precision("auto", device) is None else "bfloat16"
+
+    def settle(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                name: precision if (name, item) == ("precision", "auto") else settle(item)
+                for name, item in value.items()
+            }
+        return value
+
+    return Experiment.model_validate(settle(experiment.model_dump()))
+
+
+def _file_text(path: str) -> str:
+    if not path:
+        return ""
+    with open(path, encoding="utf-8-sig") as stream:
+        return stream.read()
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+__all__ = ["Attack", "audit_key", "divide", "gather", "run_audit", "start", "summarise"]
