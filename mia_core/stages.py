@@ -114,16 +114,18 @@ class Run:
         """Who is what. Users without a single whole window are left out before the coins fall."""
         config = self.experiment
         target = config.target
-        lists = [read_ids(Path(path)) if path else [] for path in (target.members, target.held_out, target.judged)]
+        members, held_out, judged = (
+            read_ids(Path(path)) if path else [] for path in (target.members, target.held_out, target.judged)
+        )
         if target.source == "own":
-            settings: object = {"lists": lists, "seed": config.seed}
+            settings: object = {"lists": [members, held_out, judged], "seed": config.seed}
         else:
             settings = {"shares": config.split, "seed": config.seed, "prompt": config.prompt}
         self.split_key = content_key("split", VERSION, settings, [self.interactions.key])
 
         def write(folder: Path) -> None:
             if target.source == "own":
-                split = split_own(self.interactions, *lists, config.seed)
+                split = split_own(self.interactions, members, held_out, judged, config.seed)
             else:
                 shares = config.split
                 split = split_users(

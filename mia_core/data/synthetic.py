@@ -79,7 +79,8 @@ def _history(weights: np.ndarray, length: int, sequel: np.ndarray, rng: np.rando
         race = np.argsort(rng.exponential(size=len(weights)) / weights)
     follows = rng.random(length) < FOLLOWS
     seen = np.zeros(len(weights), dtype=bool)
-    history, position = [], 0
+    history: list[int] = []
+    position = 0
     for step in range(length):
         item = sequel[history[-1]] if step and follows[step] else -1
         if item < 0 or seen[item]:

@@ -124,7 +124,9 @@ def roc_table(
     possible = np.concatenate([[0], np.cumsum(tied)])
     counts = possible[_thin(len(possible), points)]
     rng = generator(seed, "roc")
-    tpr, low, high = tpr_interval(members, held_out, counts, resamples, confidence, rng)
+    # Half a user more: the threshold lies between the last user above it and the next.
+    levels = np.minimum((counts + 0.5) / len(held_out), 1)
+    tpr, low, high = tpr_interval(members, held_out, levels, resamples, confidence, rng)
     columns = {"fpr": counts / len(held_out), "tpr": tpr, "low": low, "high": high, "false_positives": counts}
     return pl.DataFrame(columns, schema=schema)
 
@@ -187,8 +189,8 @@ def _tpr_at_fpr(members: np.ndarray, held_out: np.ndarray, level: float, evaluat
     if n < needed:
         reason = f"an FPR of {100 * level:g}% needs {needed:,} held-out users to be resolved; {n:,} could be scored"
         return Figure(None, None, None, len(members) + n, reason)
-    # The small number keeps 0.1 × 30 = 3 from being floored to 2.
-    allowed = np.array([math.floor(level * n + 1e-9)])
     rng = generator(seed, "tpr", f"{level:g}")
-    tpr, low, high = tpr_interval(members, held_out, allowed, evaluation.resamples, evaluation.confidence, rng)
+    tpr, low, high = tpr_interval(
+        members, held_out, np.array([level]), evaluation.resamples, evaluation.confidence, rng
+    )
     return Figure(float(tpr[0]), float(low[0]), float(high[0]), len(members) + n)

@@ -48,8 +48,6 @@ class AnswerOutputs:
 class AnswerModel(Protocol):
     """What `observe` needs of a language model."""
 
-    device: torch.device
-
     def encode(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Encoded]:
         """Token ids of each sample."""
 

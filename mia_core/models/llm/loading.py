@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 from transformers.utils import logging as transformers_logging
@@ -87,7 +88,7 @@ def train_tokenizer(titles: Sequence[str], literals: Sequence[str], vocabulary: 
     )
 
 
-def build_offline(config: Base, tokenizer: PreTrainedTokenizerFast, seed: int, device: torch.device) -> LanguageModel:
+def build_offline(config: Base, tokenizer: PreTrainedTokenizerBase, seed: int, device: torch.device) -> LanguageModel:
     """A small model of the family with seeded random weights. Pre-training is a stage of its own."""
     family = FAMILIES[config.family]
     # Sizes in eights suit the matrix units of GPUs.
