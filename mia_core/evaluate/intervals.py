@@ -118,6 +118,7 @@ def tpr_interval(
     tail = (1 - confidence) / 2
     lows = np.quantile(rng.beta(fewest + 0.5, m - fewest + 0.5), tail, axis=0)
     highs = np.quantile(rng.beta(most + 0.5, m - most + 0.5), 1 - tail, axis=0)
+    lows[levels >= 1] = 1.0
     return rates, np.minimum(lows, rates), np.maximum(highs, rates)
 
 
