@@ -1,0 +1,186 @@
+"""Charts of an audit. Each gets binned or thinned data: at most 2,000 marks.
+
+Members are blue and solid, held-out users vermillion and dashed, everywhere, in light and in dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from mia_core.types import Role
+
+MEMBER, HELD_OUT = "#0072B2", "#D55E00"
+MEMBER_LABEL, HELD_OUT_LABEL = "Members", "Held-out users"
+SUBJECT = "#CC79A7"
+QUIET = "#8a94a0"
+BINS = 40
+FEWEST_FALSE_POSITIVES = 10
+
+_GROUP = alt.Color(
+    "group:N",
+    scale=alt.Scale(domain=[MEMBER_LABEL, HELD_OUT_LABEL], range=[MEMBER, HELD_OUT]),
+    legend=alt.Legend(title=None, orient="top", symbolType="stroke", symbolStrokeWidth=3),
+)
+_DASH = alt.StrokeDash(
+    "group:N", scale=alt.Scale(domain=[MEMBER_LABEL, HELD_OUT_LABEL], range=[[1, 0], [6, 4]]), legend=None
+)
+
+
+def densities(values: pl.DataFrame, title: str, bins: int = BINS) -> alt.Chart:
+    """Two step densities of one value, members against held-out users.
+
+    Args:
+        values: role, value; other roles than members and held-out users are left out, nulls too.
+    """
+    return _density_chart(binned(values, bins), title)
+
+
+def binned(values: pl.DataFrame, bins: int = BINS) -> pl.DataFrame:
+    """group, value (left edge), share: each group's histogram over common bins, as shares of the group."""
+    groups = {
+        MEMBER_LABEL: values.filter(pl.col("role").is_in([Role.KNOWN_MEMBER, Role.AUDITED_MEMBER])),
+        HELD_OUT_LABEL: values.filter(pl.col("role").is_in([Role.KNOWN_HELD_OUT, Role.AUDITED_HELD_OUT])),
+    }
+    arrays = {name: part["value"].drop_nulls().to_numpy() for name, part in groups.items()}
+    return _binned(arrays, bins)
+
+
+def _binned(arrays: dict[str, np.ndarray], bins: int) -> pl.DataFrame:
+    everything = np.concatenate(list(arrays.values()))
+    if not len(everything):
+        return pl.DataFrame(schema={"group": pl.String, "value": pl.Float64, "share": pl.Float64})
+    low, high = float(everything.min()), float(everything.max())
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    rows = []
+    for name, array in arrays.items():
+        counts = np.histogram(array, edges)[0] / max(1, len(array))
+        # A last point at the right edge closes the step.
+        rows += [
+            {"group": name, "value": float(x), "share": float(y)} for x, y in zip(edges, [*counts, 0.0], strict=True)
+        ]
+    return pl.DataFrame(rows)
+
+
+def _density_chart(steps: pl.DataFrame, title: str, height: int = 190) -> alt.Chart:
+    x = alt.X("value:Q", title=title, scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickCount=5))
+    y = alt.Y("share:Q", title="Share of group", axis=alt.Axis(format="%", tickCount=4))
+    base = alt.Chart(steps)
+    area = base.mark_area(interpolate="step-after", opacity=0.16).encode(
+        x=x, y=alt.Y("share:Q").stack(None), color=_GROUP
+    )
+    line = base.mark_line(interpolate="step-after", strokeWidth=2).encode(
+        x=x,
+        y=y,
+        color=_GROUP,
+        strokeDash=_DASH,
+        tooltip=["group:N", alt.Tooltip("value:Q", format=".3f"), alt.Tooltip("share:Q", format=".1%")],
+    )
+    return (area + line).properties(height=height)
+
+
+def place(member_scores: Sequence[float], held_out_scores: Sequence[float], score: float) -> alt.Chart:
+    """Where one person's score lies in both distributions."""
+    arrays = {MEMBER_LABEL: np.asarray(member_scores, float), HELD_OUT_LABEL: np.asarray(held_out_scores, float)}
+    everything = np.concatenate([*arrays.values(), [score]])
+    arrays = {name: array[np.isfinite(array)] for name, array in arrays.items()}
+    chart = _density_chart(_binned(arrays, 30), "Score (further right = more member-like)", height=240)
+    subject = alt.Chart(pl.DataFrame({"value": [score], "label": ["this person"]}))
+    rule = subject.mark_rule(color=SUBJECT, strokeWidth=3).encode(
+        x="value:Q", tooltip=[alt.Tooltip("value:Q", title="score", format=".3f")]
+    )
+    middle = float(np.nanmedian(everything))
+    label = subject.mark_text(
+        align="right" if score > middle else "left",
+        dx=-7 if score > middle else 7,
+        baseline="top",
+        color=SUBJECT,
+        fontWeight="bold",
+    ).encode(x="value:Q", y=alt.value(4), text="label:N")
+    return alt.layer(chart, rule, label)
+
+
+def roc(points: pl.DataFrame, *, logarithmic: bool) -> alt.Chart:
+    """The ROC curve of one attack with its interval band, and the diagonal of chance.
+
+    Args:
+        points: fpr, tpr, low, high, false_positives (`AuditResult` table roc, one attack).
+        logarithmic: both axes logarithmic, for the low false-positive rates that matter to a named person.
+    """
+    floor = 10.0 ** np.floor(np.log10(1 / max(2, _held_out(points))))
+    if logarithmic:
+        points = points.with_columns(pl.col("fpr", "tpr", "low", "high").clip(lower_bound=floor))
+    points = points.with_columns(few=pl.col("false_positives") < FEWEST_FALSE_POSITIVES)
+    kind = {"type": "log", "domain": [floor, 1]} if logarithmic else {"domain": [0, 1]}
+    axis = alt.Axis(format="~%" if not logarithmic else "~p", tickCount=5)
+    x = alt.X("fpr:Q", title="Held-out users wrongly accused (FPR)", scale=alt.Scale(**kind), axis=axis)
+    y = alt.Y("tpr:Q", title="Members recognised (TPR)", scale=alt.Scale(**kind), axis=axis)
+    tips = [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("fpr", "tpr", "low", "high")] + ["false_positives:Q"]
+    base = alt.Chart(points)
+    band = base.mark_area(opacity=0.18, color=MEMBER, interpolate="step-after").encode(
+        x=x, y=alt.Y("low:Q", title=""), y2="high:Q"
+    )
+    line = base.mark_line(color=MEMBER, strokeWidth=2.2, interpolate="step-after").encode(x=x, y=y, tooltip=tips)
+    few = (
+        base.transform_filter("datum.few")
+        .mark_point(color=QUIET, size=22, filled=True, opacity=1)
+        .encode(x=x, y=y, tooltip=tips)
+    )
+    ends = pl.DataFrame({"fpr": np.geomspace(floor, 1, 20) if logarithmic else [0.0, 1.0]}).with_columns(
+        tpr=pl.col("fpr")
+    )
+    chance = alt.Chart(ends).mark_line(color=QUIET, strokeDash=[3, 4]).encode(x=x, y=y)
+    return alt.layer(band, chance, line, few).properties(height=330)
+
+
+def _held_out(points: pl.DataFrame) -> int:
+    return int(points["false_positives"].max() or 2)  # type: ignore[arg-type]
+
+
+def auc_by_attack(rows: pl.DataFrame) -> alt.Chart:
+    """One dot with its interval per attack, chance marked.
+
+    Args:
+        rows: title, status, value, low, high.
+    """
+    x = alt.X("value:Q", title="AUC (0.5 = chance, 1 = perfect)", scale=alt.Scale(domain=[0.3, 1.0], clamp=True))
+    y = alt.Y("title:N", title=None, sort=rows["title"].to_list(), axis=alt.Axis(labelLimit=230))
+    colour = alt.Color(
+        "status:N",
+        scale=alt.Scale(domain=["honest", "published", "demonstration"], range=[MEMBER, QUIET, "#9a6b00"]),
+        legend=alt.Legend(title=None, orient="top"),
+    )
+    shape = alt.Shape(
+        "status:N",
+        scale=alt.Scale(domain=["honest", "published", "demonstration"], range=["circle", "square", "triangle-up"]),
+        legend=alt.Legend(title=None, orient="top"),
+    )
+    base = alt.Chart(rows)
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=""), x2="high:Q", y=y, color=colour)
+    tips = ["title:N", "status:N", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high"))]
+    dots = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips)
+    chance = alt.Chart(pl.DataFrame({"value": [0.5]})).mark_rule(color=QUIET, strokeDash=[3, 4]).encode(x="value:Q")
+    return alt.layer(chance, bars, dots).properties(height=alt.Step(28))
+
+
+def histogram(values: Sequence[float], title: str, count_title: str, bins: int = 30) -> alt.Chart:
+    """A plain histogram of counts; the long tail is gathered in the last bin."""
+    array = np.asarray(values, float)
+    top = float(np.quantile(array, 0.99)) if len(array) else 1.0
+    edges = np.unique(np.linspace(min(array.min(initial=0), 0), max(top, 1.0), bins + 1).round(2))
+    counts = np.histogram(np.minimum(array, edges[-1]), edges)[0]
+    rows = pl.DataFrame({"left": edges[:-1], "right": edges[1:], "count": counts})
+    return (
+        alt.Chart(rows)
+        .mark_bar(color=MEMBER, opacity=0.85, binSpacing=1)
+        .encode(
+            x=alt.X("left:Q", bin="binned", title=title),
+            x2="right:Q",
+            y=alt.Y("count:Q", title=count_title),
+            tooltip=["left:Q", "right:Q", "count:Q"],
+        )
+        .properties(height=180)
+    )

@@ -1,0 +1,139 @@
+"""What every page stands in: style, calm errors, the store, and reads that are cached by content key."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import streamlit as st
+from streamlit.runtime.scriptrunner_utils.exceptions import RerunException, StopException
+
+from mia_core.errors import MemberScopeError, NotFound
+from mia_core.jobs.queue import Queue
+from mia_core.report.results import AuditResult, read_result, read_table
+from mia_core.store import Entry, Store, home_folder
+
+logger = logging.getLogger(__name__)
+
+STYLE = """
+<style>
+.block-container {max-width: 1180px; padding-top: 3.2rem; padding-bottom: 4rem;}
+h1 {letter-spacing: -0.02em;}
+[data-testid="stMetric"] {padding: 0.9rem 1.1rem;}
+[data-testid="stMetricLabel"] p {font-size: 0.9rem; opacity: 0.85;}
+[data-testid="stSidebar"] img {height: 2.2rem;}
+.ms-lead {font-size: 1.2rem; line-height: 1.55; max-width: 46rem;}
+.ms-quiet {opacity: 0.78; max-width: 46rem;}
+@media (max-width: 640px) {
+  .block-container {padding-left: 1rem; padding-right: 1rem;}
+  h1 {font-size: 1.6rem !important;}
+  .ms-lead {font-size: 1.05rem;}
+}
+</style>
+"""
+
+
+def style() -> None:
+    """The few rules that the theme's settings cannot express."""
+    st.html(STYLE)
+
+
+def run_calmly(page: Callable[[], None]) -> None:
+    """Runs a page; an explained error is shown as its text, any other as a calm sentence, the rest in the log."""
+    try:
+        page()
+    except (RerunException, StopException):
+        raise
+    except MemberScopeError as error:
+        show_error(error)
+    except Exception as error:
+        # Values may be somebody's data: the log gets where it happened, not what was in hand.
+        logger.error("A page failed: %s at %s", type(error).__name__, _place(error))
+        st.error("This page ran into a fault of ours. Nothing that was finished is lost; reload to try again.")
+
+
+def show_error(error: MemberScopeError) -> None:
+    """An explained error. Its text may hold names from a file, so it is never read as Markdown."""
+    st.error("That did not work. Here is what to change:", icon=":material/error:")
+    st.text(str(error))
+
+
+@st.cache_resource(show_spinner=False)
+def _open_store(home: str) -> Store:
+    return Store(Path(home))
+
+
+def store() -> Store:
+    """The store of this server."""
+    return _open_store(str(home_folder()))
+
+
+def queue() -> Queue:
+    """The job queue of this server."""
+    return Queue(home_folder())
+
+
+def audits() -> list[Entry]:
+    """Finished audits, the newest first."""
+    return store().entries("audit")
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def result(key: str) -> AuditResult:
+    """A finished audit's result.
+
+    Raises:
+        NotFound: there is none of that key.
+    """
+    return read_result(_folder(key))
+
+
+@st.cache_data(show_spinner=False, max_entries=40)
+def table(key: str, name: str) -> pl.DataFrame:
+    """One table of a finished audit."""
+    return read_table(_folder(key), name)
+
+
+def chosen_audit() -> str | None:
+    """The audit that the address names, else the newest; the choice is put into the address."""
+    found = audits()
+    if not found:
+        return None
+    keys = [entry.key for entry in found]
+    asked = st.query_params.get("audit", "")
+    if asked and asked not in keys:
+        raise NotFound(
+            "The address names an audit that is not in this store. Choose another under Results, or run it again."
+        )
+    names = {entry.key: f"{entry.name} · {entry.created[:16].replace('T', ' ')} · {entry.key[:8]}" for entry in found}
+    if len(keys) == 1:
+        key = keys[0]
+    else:
+        index = keys.index(asked) if asked else 0
+        key = st.selectbox("Audit", keys, index=index, format_func=lambda k: names[k], key="chosen_audit")
+    if st.query_params.get("audit") != key:
+        st.query_params["audit"] = key
+    return key
+
+
+def empty_state(text: str, label: str, page: str) -> None:
+    """Says what is missing and leads to where it is made."""
+    with st.container(border=True):
+        st.markdown(text)
+        st.page_link(f"pages/{page}.py", label=label, icon=":material/arrow_forward:")
+
+
+def _folder(key: str) -> Path:
+    found = store().find(key)
+    if found is None:
+        raise NotFound("This audit is no longer in the store. Choose another under Results, or run it again.")
+    return found
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "unknown place"

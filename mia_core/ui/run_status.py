@@ -1,0 +1,148 @@
+"""Background jobs as pages show them: launch, live progress, cancel, what to do when one failed."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from mia_core.errors import NotFound
+from mia_core.experiment import Experiment, Runtime
+from mia_core.jobs.queue import Job
+from mia_core.jobs.supervisor import ensure_supervisor
+from mia_core.store import home_folder
+from mia_core.ui import frame
+
+ACTIVE = ("queued", "running")
+BADGES = {
+    "queued": ("Waiting", "gray"),
+    "running": ("Running", "blue"),
+    "finished": ("Finished", "green"),
+    "failed": ("Failed", "red"),
+    "cancelled": ("Cancelled", "orange"),
+}
+MARKS = {"done": ":material/check_circle:", "cached": ":material/bolt:", "running": ":material/pending:"}
+
+
+def launch(experiment: Experiment, runtime: Runtime | None = None) -> str:
+    """Queues an audit and returns the job's id."""
+    payload = {
+        "experiment": experiment.model_dump(mode="json"),
+        "runtime": (runtime or Runtime()).model_dump(mode="json"),
+    }
+    job = frame.queue().submit("audit", experiment.name, payload)
+    ensure_supervisor(home_folder())
+    return job.id
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time in plain words."""
+    if seconds is None:
+        return "a moment"
+    if seconds < 50:
+        return f"{max(1, round(seconds / 5)) * 5} seconds"
+    if seconds < 90:
+        return "about a minute"
+    if seconds < 5_400:
+        return f"about {round(seconds / 60)} minutes"
+    return f"about {seconds / 3_600:.1f} hours"
+
+
+def show_job(job_id: str, audience: str = "audit") -> Job | None:
+    """Everything about one job; it keeps itself up to date while the job is active."""
+    try:
+        job = frame.queue().get(job_id)
+    except NotFound:
+        st.info(
+            "The address names a job that is not known here. It may have been removed; past audits are listed below."
+        )
+        return None
+    if job.state in ACTIVE:
+        _live(job_id)
+    elif job.state == "finished":
+        _finished(job)
+    else:
+        _stopped(job)
+    return job
+
+
+@st.fragment(run_every=2)
+def _live(job_id: str) -> None:
+    job = frame.queue().get(job_id)
+    if job.state not in ACTIVE:
+        # The whole page changes with the state: results, or what to do next.
+        if job.state == "finished" and job.kind == "audit" and job.result_key:
+            st.session_state["open_result"] = job.result_key
+        st.rerun(scope="app")
+    ensure_supervisor(home_folder())
+    with st.container(border=True):
+        head, button = st.columns([4, 1], vertical_alignment="center")
+        with head:
+            st.text(job.name)
+            waiting = "Waiting for its turn" if job.state == "queued" else (job.stage or "Starting")
+            left = f" · {duration(job.seconds_left)} left" if job.state == "running" and job.seconds_left else ""
+            st.progress(min(1.0, job.fraction), text=f"{waiting}{left}")
+        with button:
+            if st.button("Cancel", key=f"cancel_{job.id}", icon=":material/stop_circle:", width="stretch"):
+                frame.queue().cancel(job.id)
+                st.rerun(scope="app")
+        _stages(job)
+        st.caption("You may close this page: the work goes on, and this address shows it again.")
+
+
+def _stages(job: Job) -> None:
+    if not job.stages:
+        return
+    done = sum(stage["state"] in ("done", "cached") for stage in job.stages)
+    with st.expander(f"{done} of {len(job.stages)} stages done", expanded=job.state == "running"):
+        columns = st.columns(2)
+        for i, stage in enumerate(job.stages):
+            mark = MARKS.get(stage["state"], ":material/radio_button_unchecked:")
+            again = " (from the store)" if stage["state"] == "cached" else ""
+            half = (len(job.stages) + 1) // 2
+            columns[i >= half].markdown(f"{mark} {stage['name']}{again}")
+
+
+def _finished(job: Job) -> None:
+    if job.kind == "audit" and job.result_key:
+        if st.session_state.pop("open_result", None) == job.result_key:
+            st.switch_page("pages/results.py", query_params={"audit": job.result_key})
+        st.success("This audit is finished.", icon=":material/check_circle:")
+        st.page_link(
+            "pages/results.py",
+            label="Open the results",
+            icon=":material/monitoring:",
+            query_params={"audit": job.result_key},
+        )
+
+
+def _stopped(job: Job) -> None:
+    if job.state == "failed":
+        st.error("This audit stopped before it was finished. What was done is kept.", icon=":material/error:")
+        st.text(job.message)
+    else:
+        st.warning("This audit was cancelled. What was done is kept.", icon=":material/stop_circle:")
+    if st.button("Go on from where it stopped", key=f"retry_{job.id}", icon=":material/replay:"):
+        again = frame.queue().retry(job.id)
+        ensure_supervisor(home_folder())
+        st.query_params["job"] = again.id
+        st.rerun()
+
+
+def show_jobs() -> None:
+    """Past and present audits, each with the way to it."""
+    jobs = [job for job in frame.queue().jobs(20) if job.kind == "audit"]
+    if not jobs:
+        return
+    st.subheader("Audits", divider="gray")
+    for job in jobs:
+        with st.container(border=True):
+            name, state, link = st.columns([4, 2, 2], vertical_alignment="center")
+            with name:
+                st.text(job.name)
+                st.caption(job.created[:16].replace("T", " ") + " UTC")
+            label, colour = BADGES[job.state]
+            state.badge(label, color=colour)  # type: ignore[arg-type]
+            with link:
+                if job.state == "finished" and job.result_key:
+                    st.page_link("pages/results.py", label="Results", query_params={"audit": job.result_key})
+                else:
+                    st.page_link("pages/audit.py", label="Open", query_params={"job": job.id})
