@@ -1,0 +1,116 @@
+"""One job in a process of its own: `python -m mia_core.jobs.run_job HOME JOB_ID`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mia_core.errors import Cancelled, MemberScopeError, NotFound
+from mia_core.experiment import Runtime, parse_experiment
+from mia_core.jobs.progress import JobProgress
+from mia_core.jobs.queue import Queue
+from mia_core.keys import content_key
+from mia_core.report.results import LookupResult
+from mia_core.store import Store
+
+HEARTBEAT_SECONDS = 2.0
+
+
+def run_audit_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
+    """A whole audit; returns its key."""
+    # torch takes seconds to import, which a queued job should not cost anybody but itself.
+    from mia_core.pipeline import run_audit
+
+    experiment = parse_experiment(payload["experiment"])
+    return run_audit(experiment, store, progress, Runtime.model_validate(payload.get("runtime", {}))).key
+
+
+def run_lookup_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
+    """The score of one pasted history; returns the key of its result."""
+    from mia_core.pipeline import lookup_history
+
+    runtime = Runtime.model_validate(payload.get("runtime", {}))
+    key = content_key("lookup", 1, {"history": payload["history"]}, [payload["audit"]])
+
+    def write(folder: Path) -> None:
+        found = lookup_history(payload["audit"], payload["history"], store, progress, runtime)
+        text = json.dumps(dataclasses.asdict(found), ensure_ascii=False)
+        (folder / "lookup.json").write_text(text, encoding="utf-8")
+
+    store.build(key, "lookup", write)
+    return key
+
+
+def read_lookup(store: Store, key: str) -> LookupResult:
+    """The result of a lookup job."""
+    folder = store.find(key)
+    if folder is None:
+        raise NotFound("this lookup is no longer in the store; ask again")
+    return LookupResult(**json.loads((folder / "lookup.json").read_text(encoding="utf-8")))
+
+
+KINDS: dict[str, Callable[[dict[str, Any], Store, JobProgress], str]] = {
+    "audit": run_audit_job,
+    "lookup": run_lookup_job,
+}
+
+
+def run_job(home: Path, job_id: str) -> int:
+    """Does the work of a job and records how it ended; returns the exit code."""
+    queue = Queue(home)
+    job = queue.get(job_id)
+    with contextlib.suppress(OSError):
+        os.nice(5)
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_beat, args=(queue, job_id), daemon=True).start()
+    try:
+        store = Store(home)
+        queue.finish(job_id, KINDS[job.kind](job.payload, store, JobProgress(queue, job_id)))
+    except Cancelled:
+        queue.cancelled(job_id)
+        return Cancelled.exit_code
+    except MemberScopeError as error:
+        queue.fail(job_id, str(error))
+        return error.exit_code
+    except Exception as error:
+        _log(error)
+        queue.fail(
+            job_id,
+            f"Something went wrong inside MemberScope ({type(error).__name__}). What was finished is kept. Where it "
+            f"happened is in the log {job_id}.log in the store's logs folder; no data of anybody is in it.",
+        )
+        return 1
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Cancelled("stopped as asked")
+
+
+def _beat(queue: Queue, job_id: str) -> None:
+    while True:
+        time.sleep(HEARTBEAT_SECONDS)
+        with contextlib.suppress(Exception):
+            queue.beat(job_id)
+
+
+def _log(error: BaseException) -> None:
+    """Where an unexpected error happened, without its message: that may hold somebody's data."""
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {type(error).__name__}", file=sys.stderr)  # noqa: T201
+    for place in traceback.extract_tb(error.__traceback__):
+        print(f"  {place.filename}:{place.lineno} in {place.name}", file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(Path(sys.argv[1]), sys.argv[2]))

@@ -1,0 +1,150 @@
+"""The one process that starts jobs, stops them when asked, and notices when one has died.
+
+It is detached from the app and holds a file lock, so there is never a second one. Jobs are processes of their own and
+outlive it; the next supervisor adopts those that still live, by process number and time of creation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from mia_core.jobs.queue import Job, Queue
+
+POLL_SECONDS = float(os.environ.get("MIA_POLL_SECONDS", "0.5"))
+IDLE_SECONDS = float(os.environ.get("MIA_IDLE_SECONDS", "60"))
+GRACE_SECONDS = float(os.environ.get("MIA_GRACE_SECONDS", "10"))
+"""Between asking a job to stop and killing it."""
+AT_ONCE = int(os.environ.get("MIA_JOBS_AT_ONCE", "1"))
+RUNNER = os.environ.get("MIA_JOB_RUNNER", "mia_core.jobs.run_job")
+
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def ensure_supervisor(home: Path) -> None:
+    """Starts the supervisor where none is running; returns at once."""
+    lock = FileLock(_lock_path(home), timeout=0)
+    try:
+        with lock:
+            pass
+    except Timeout:
+        return
+    _start([sys.executable, "-m", "mia_core.jobs.supervisor", str(home)], home / "logs" / "supervisor.log")
+
+
+def supervise(home: Path) -> None:
+    """Runs until nothing has been active for a while."""
+    try:
+        with FileLock(_lock_path(home), timeout=0):
+            _Supervisor(home).run()
+    except Timeout:
+        return
+
+
+class _Supervisor:
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.queue = Queue(home)
+        self.children: dict[int, subprocess.Popen[bytes]] = {}
+        self.asked_at: dict[str, float] = {}
+        self.claimed_at: dict[str, float] = {}
+
+    def run(self) -> None:
+        busy = time.monotonic()
+        while time.monotonic() - busy < IDLE_SECONDS:
+            active = self.queue.active()
+            if active:
+                busy = time.monotonic()
+            running = [job for job in active if job.state == "running"]
+            for job in running:
+                self._look_after(job)
+            if len(running) < AT_ONCE:
+                self._start_next()
+            time.sleep(POLL_SECONDS)
+
+    def _look_after(self, job: Job) -> None:
+        if job.pid is None:
+            # Claimed by a supervisor that died before the process was started.
+            if time.monotonic() - self.claimed_at.setdefault(job.id, time.monotonic()) > 5:
+                self.queue.process_died(job)
+            return
+        for pid, child in list(self.children.items()):
+            if child.poll() is not None:
+                del self.children[pid]
+        process = living(job.pid, job.process_created)
+        if process is None:
+            # It may have said how it ended just before it went.
+            current = self.queue.get(job.id)
+            if current.state == "running" and current.pid == job.pid:
+                self.queue.process_died(current)
+            self.asked_at.pop(job.id, None)
+        elif job.cancel_asked:
+            self._stop(job, process)
+
+    def _stop(self, job: Job, process: psutil.Process) -> None:
+        asked = self.asked_at.get(job.id)
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if asked is None:
+                self.asked_at[job.id] = time.monotonic()
+                os.killpg(process.pid, signal.SIGTERM)
+            elif time.monotonic() - asked > GRACE_SECONDS:
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _start_next(self) -> None:
+        job = self.queue.claim()
+        if job is None:
+            return
+        log = self.home / "logs" / f"{job.id}.log"
+        child = _start([sys.executable, "-m", RUNNER, str(self.home), job.id], log)
+        self.children[child.pid] = child
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.queue.started_as(job.id, child.pid, psutil.Process(child.pid).create_time())
+
+
+def living(pid: int, created: float | None) -> psutil.Process | None:
+    """The process of that number, if it is the one created then and not a dead one nobody has collected."""
+    try:
+        process = psutil.Process(pid)
+        if created is None or abs(process.create_time() - created) > 1 or process.status() == psutil.STATUS_ZOMBIE:
+            return None
+    except psutil.NoSuchProcess:
+        return None
+    return process
+
+
+def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """A process in a session of its own: it does not end with the one that started it."""
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, **QUIET, "PYTHONPATH": path},
+        )
+
+
+def _lock_path(home: Path) -> Path:
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return home / "supervisor.lock"
+
+
+if __name__ == "__main__":
+    supervise(Path(sys.argv[1]))
