@@ -48,7 +48,8 @@ class Columns(Section):
 class Data(Section):
     """Where the interactions come from."""
 
-    source: Literal["built-in", "file", "data-set"] = "built-in"
+    source: Literal["built-in", "file", "data-set", "kept"] = "built-in"
+    """kept: the data of a finished audit, by their content key."""
     path: str = ""
     """A file or folder, for ``source = "file"``."""
     key: str = ""

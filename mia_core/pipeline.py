@@ -54,14 +54,15 @@ def run_audit(
     return read_result(found)
 
 
-def start(experiment: Experiment, store: Store, progress: Progress, runtime: Runtime) -> Run:
+def start(experiment: Experiment, store: Store, progress: Progress, runtime: Runtime, *, announce: bool = True) -> Run:
     """Opens the data and settles what depends on the machine: the device and, before hashing, the precision."""
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     device = choose_device(runtime.device)
     experiment = _with_precision(experiment, device)
     interactions = open_interactions(experiment.data, experiment.seed, store)
-    progress.plan(estimate.plan(experiment, interactions.summary()))
+    if announce:
+        progress.plan(estimate.plan(experiment, interactions.summary()))
     return Run(experiment, interactions, store, progress, device)
 
 

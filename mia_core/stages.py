@@ -27,7 +27,7 @@ from mia_core.data.prompts import (
     prompt_writer,
 )
 from mia_core.data.split import Split, read_ids, split_own, split_users
-from mia_core.errors import ConfigError, DataError
+from mia_core.errors import ConfigError, DataError, NotFound
 from mia_core.experiment import Base, Data, Experiment, Training
 from mia_core.keys import content_key, file_key
 from mia_core.models.llm.distillation import Phase, check_same_tokens, distillation_loss, phases
@@ -63,6 +63,11 @@ def open_interactions(data: Data, seed: int, store: Store) -> Interactions:
         return synthetic.generate(data.synthetic, seed)
     if data.source == "data-set":
         return library.load_saved(store, data.key)
+    if data.source == "kept":
+        kept = store.find(data.key)
+        if kept is None:
+            raise NotFound("the data of this audit are no longer in the store; run the audit again with its data")
+        return Interactions.read(kept)
     from mia_core.data import formats
 
     return formats.load(Path(data.path), data.format, data.columns)

@@ -30,7 +30,7 @@ _DASH = alt.StrokeDash(
 )
 
 
-def densities(values: pl.DataFrame, title: str, bins: int = BINS) -> alt.Chart:
+def densities(values: pl.DataFrame, title: str, bins: int = BINS) -> alt.TopLevelMixin:
     """Two step densities of one value, members against held-out users.
 
     Args:
@@ -65,7 +65,7 @@ def _binned(arrays: dict[str, np.ndarray], bins: int) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def _density_chart(steps: pl.DataFrame, title: str, height: int = 190) -> alt.Chart:
+def _density_chart(steps: pl.DataFrame, title: str, height: int = 190) -> alt.TopLevelMixin:
     x = alt.X("value:Q", title=title, scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickCount=5))
     y = alt.Y("share:Q", title="Share of group", axis=alt.Axis(format="%", tickCount=4))
     base = alt.Chart(steps)
@@ -82,7 +82,7 @@ def _density_chart(steps: pl.DataFrame, title: str, height: int = 190) -> alt.Ch
     return (area + line).properties(height=height)
 
 
-def place(member_scores: Sequence[float], held_out_scores: Sequence[float], score: float) -> alt.Chart:
+def place(member_scores: Sequence[float], held_out_scores: Sequence[float], score: float) -> alt.TopLevelMixin:
     """Where one person's score lies in both distributions."""
     arrays = {MEMBER_LABEL: np.asarray(member_scores, float), HELD_OUT_LABEL: np.asarray(held_out_scores, float)}
     everything = np.concatenate([*arrays.values(), [score]])
@@ -103,7 +103,7 @@ def place(member_scores: Sequence[float], held_out_scores: Sequence[float], scor
     return alt.layer(chart, rule, label)
 
 
-def roc(points: pl.DataFrame, *, logarithmic: bool) -> alt.Chart:
+def roc(points: pl.DataFrame, *, logarithmic: bool) -> alt.TopLevelMixin:
     """The ROC curve of one attack with its interval band, and the diagonal of chance.
 
     Args:
@@ -140,7 +140,7 @@ def _held_out(points: pl.DataFrame) -> int:
     return int(points["false_positives"].max() or 2)  # type: ignore[arg-type]
 
 
-def auc_by_attack(rows: pl.DataFrame) -> alt.Chart:
+def auc_by_attack(rows: pl.DataFrame) -> alt.TopLevelMixin:
     """One dot with its interval per attack, chance marked.
 
     Args:
@@ -166,7 +166,7 @@ def auc_by_attack(rows: pl.DataFrame) -> alt.Chart:
     return alt.layer(chance, bars, dots).properties(height=alt.Step(28))
 
 
-def histogram(values: Sequence[float], title: str, count_title: str, bins: int = 30) -> alt.Chart:
+def histogram(values: Sequence[float], title: str, count_title: str, bins: int = 30) -> alt.TopLevelMixin:
     """A plain histogram of counts; the long tail is gathered in the last bin."""
     array = np.asarray(values, float)
     top = float(np.quantile(array, 0.99)) if len(array) else 1.0

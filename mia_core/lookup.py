@@ -1,0 +1,189 @@
+"""One person's pasted history, scored by an audit's leading attack and compared with people scored the same way.
+
+Nobody who pastes a history knows how the trainer cut it into windows, so it is scored at every offset and the highest
+score counts; calibration users are scored in just this way, on as many of their latest items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mia_core import estimate
+from mia_core.attacks.catalogue import ATTACKS
+from mia_core.data.prompts import Event, Samples, windows_of
+from mia_core.errors import DataError, NotFound
+from mia_core.evaluate.calibration import conservative_p_value, share_below
+from mia_core.experiment import Data, Runtime, parse_experiment
+from mia_core.keys import content_key
+from mia_core.pipeline import divide, gather, start
+from mia_core.report.results import LookupResult, read_result
+from mia_core.seeds import generator
+from mia_core.stages import VERSION, Run
+from mia_core.store import Store
+from mia_core.types import Progress, Role, StagePlan
+
+COMPARED_MEMBERS = 60
+"""Members shown beside the calibration users; they are only a picture, so a random few suffice."""
+OPEN, COMPARE, SCORE = "Open the audit", "Score the calibration users at every offset", "Score this history"
+
+
+def lookup_history(
+    audit_key: str, history: Sequence[str], store: Store, progress: Progress, runtime: Runtime
+) -> LookupResult:
+    """What the audit's leading attack says of a history that is given as titles or item ids, the oldest first.
+
+    Raises:
+        NotFound: there is no such audit.
+        DataError: the history is empty.
+    """
+    progress.plan([StagePlan(OPEN, 2.0), StagePlan(COMPARE, 30.0), StagePlan(SCORE, 2.0)])
+    progress.start(OPEN)
+    run, attack_name = _reopen(audit_key, store, progress, runtime)
+    progress.finish(OPEN, cached=False)
+    matched, unmatched = match(history, run)
+    window = run.writer.window
+    found = LookupResult(
+        subject="pasted history",
+        role="",
+        attack=attack_name,
+        windows=0,
+        matched=len(matched),
+        unmatched=unmatched,
+        score=None,
+        p_value=None,
+        calibration_users=0,
+        share_below=None,
+        member_scores=[],
+        held_out_scores=[],
+    )
+    if len(matched) < window:
+        reason = (
+            f"cannot be scored: {len(matched)} of {len(matched) + len(unmatched)} lines were found in the catalogue, and "
+            f"one window takes {window}; paste more titles, written as in the data"
+        )
+        return LookupResult(**{**found.__dict__, "reason": reason})
+    scorer = _Scorer(run, attack_name)
+    length = min(len(matched), run.experiment.prompt.windows * window + window - 1)
+    progress.start(COMPARE)
+    held_out, members = scorer.comparison(length)
+    progress.finish(COMPARE, cached=False)
+    progress.start(SCORE)
+    score = float(scorer.scores({"": matched[-length:]}, announce=False)[0])
+    progress.finish(SCORE, cached=False)
+    return LookupResult(
+        **{
+            **found.__dict__,
+            "windows": length // window,
+            "score": score,
+            "p_value": conservative_p_value(score, held_out),
+            "calibration_users": len(held_out),
+            "share_below": share_below(score, held_out),
+            "member_scores": [float(value) for value in members],
+            "held_out_scores": [float(value) for value in held_out],
+        }
+    )
+
+
+def match(history: Sequence[str], run: Run) -> tuple[list[Event], list[str]]:
+    """(events of the lines that are titles or ids of the catalogue, lines that are neither)."""
+    by_text = {title.casefold(): item for item, title in run.writer.titles.items()}
+    matched, unmatched = [], []
+    lines = [line.strip() for line in history if line.strip()]
+    if not lines:
+        raise DataError("the history is empty; give one title or item id a line, the oldest first")
+    for line in lines:
+        item = line if line in run.writer.titles else by_text.get(line.casefold())
+        if item is None:
+            unmatched.append(line)
+        else:
+            # What the person thought of an item is not pasted: it counts as liked.
+            matched.append(run.writer.event(item, float("inf")))
+    return matched, unmatched
+
+
+def _reopen(audit_key: str, store: Store, progress: Progress, runtime: Runtime) -> tuple[Run, str]:
+    folder = store.find(audit_key)
+    if folder is None:
+        raise NotFound("there is no such audit in the store; list the audits and choose one")
+    result = read_result(folder)
+    experiment = parse_experiment(result.config)
+    kept = store.find(result.data["key"])
+    if kept is None:
+        raise NotFound("the data of this audit are no longer in the store; run the audit again")
+    data = Data(source="kept", key=result.data["key"])
+    return start(experiment.model_copy(update={"data": data}), store, progress, runtime, announce=False), result.lead
+
+
+@dataclass
+class _Scorer:
+    """Scores histories at every offset with one audit's models and its attack, fitted on the same known users."""
+
+    run: Run
+    attack_name: str
+
+    def __post_init__(self) -> None:
+        run = self.run
+        self.attack = ATTACKS[self.attack_name]()
+        needed = {"target", "base", *self.attack.needs}
+        self.views = [view for view in estimate.views(run.experiment) if view.partition(" ")[0] in needed]
+        if run.base is None:
+            self.views.remove("base") if "base" in self.views else None
+        if not run.public:
+            self.views = [view for view in self.views if not view.startswith("soft")]
+        _ = run.split, run.samples
+        roles = np.array([run.split.roles[user] for user in run.scored], dtype=object)
+        evidence = gather(run, {view: run.observe(view, run.samples) for view in self.views})
+        self.known, _, _ = divide(run, evidence, roles)
+
+    def comparison(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """(scores of calibration users, scores of some members), each on at most `length` latest items."""
+        run = self.run
+        held_out = run.split.users(Role.AUDITED_HELD_OUT)
+        members = run.split.users(Role.AUDITED_MEMBER)
+        shown = generator(run.experiment.seed, "compared members").permutation(members)[:COMPARED_MEMBERS]
+        everybody = [*held_out, *(str(user) for user in shown)]
+        settings = {
+            "attack": self.attack_name,
+            "length": length,
+            "experiment": run.experiment.model_dump(exclude={"data", "name"}),
+        }
+        key = content_key("offset scores", VERSION, settings, [run.split_key, run.target.key])
+
+        def write(folder: Path) -> None:
+            histories = {user: run.events.get(user, [])[-length:] for user in everybody}
+            np.save(folder / "scores.npy", self.scores(histories, announce=True))
+
+        scores = np.load(run.store.build(key, "scores", write, keep=True) / "scores.npy", allow_pickle=False)
+        values = scores[: len(held_out)], scores[len(held_out) :]
+        return values[0][~np.isnan(values[0])], values[1][~np.isnan(values[1])]
+
+    def scores(self, histories: dict[str, list[Event]], *, announce: bool) -> np.ndarray:
+        """(n,) highest score over all window offsets; NaN where a history holds no window."""
+        from mia_core.observe.observations import observe
+
+        run, window = self.run, self.run.writer.window
+        groups: list[list[Sequence[Event]]] = []
+        owner: list[int] = []
+        for i, history in enumerate(histories.values()):
+            for offset in range(min(window, len(history) - window + 1)):
+                shortened = history[: len(history) - offset]
+                groups.append(windows_of(shortened, window, run.experiment.prompt.windows))
+                owner.append(i)
+        if not groups:
+            return np.full(len(histories), np.nan)
+        samples: Samples = run.writer.write([str(i) for i in range(len(groups))], groups)
+        observations = {}
+        for number, view in enumerate(self.views):
+            observations[view] = observe(run.view_model(view).load(), samples.prompts, samples.answers)
+            if announce:
+                run.progress.advance((number + 1) / len(self.views))
+        evidence = gather(run, observations, samples.users, samples.user_index)
+        values = self.attack.score(evidence, self.known)
+        best = np.full(len(histories), np.nan)
+        for i, value in zip(owner, values, strict=True):
+            best[i] = np.fmax(best[i], value)
+        return best
