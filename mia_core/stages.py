@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from mia_core import estimate
-from mia_core.data import library, synthetic
+from mia_core.data import formats, library, synthetic
 from mia_core.data.interactions import Interactions
 from mia_core.data.prompts import (
     PROMPT_STYLES,
@@ -68,8 +68,6 @@ def open_interactions(data: Data, seed: int, store: Store) -> Interactions:
         if kept is None:
             raise NotFound("the data of this audit are no longer in the store; run the audit again with its data")
         return Interactions.read(kept)
-    from mia_core.data import formats
-
     return formats.load(Path(data.path), data.format, data.columns)
 
 

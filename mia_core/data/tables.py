@@ -1,0 +1,226 @@
+"""Opens one table file safely: delimiter and encoding found, sizes bounded, damaged files explained."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+import pyarrow
+import pyarrow.parquet
+
+from mia_core.errors import DataError
+
+MOST_COLUMNS = 500
+MOST_ROWS = 200_000_000
+LONGEST_HEADER = 1_000_000
+LARGEST_UNPACKED = 16 * 2**30
+DELIMITERS = ("::", "\t", ";", ",", "|")
+MAGIC = {
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"%PDF": "a PDF",
+    b"\xd0\xcf\x11\xe0": "an old Office file",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file that can be read as a table."""
+
+    path: Path
+    kind: str
+    """text, parquet or json."""
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    header: tuple[str, ...] = ()
+    """Column names; for a file without a header line, those given."""
+    has_header: bool = True
+    notes: list[str] = field(default_factory=list)
+
+
+def open_table(path: Path, header: Sequence[str] | None = None) -> Table:
+    """Finds out how a file is to be read, from its first bytes.
+
+    Args:
+        header: column names, for a file that has none of its own.
+    Raises:
+        DataError: the file is empty, an archive, not text, or absurdly wide.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(LONGEST_HEADER)
+    if not start.strip():
+        raise DataError(f"{path.name!r} is empty; give a file with a header line and at least one row")
+    for magic, what in MAGIC.items():
+        if start.startswith(magic):
+            raise DataError(f"{path.name!r} is {what}, not a table; unpack it first and give the table inside")
+    if start.startswith(b"PAR1") or path.suffix.casefold() in (".parquet", ".pq"):
+        return _open_parquet(path)
+    encoding, notes = _encoding(path, start)
+    text = start.decode(encoding, errors="ignore").lstrip("\ufeff")
+    if path.suffix.casefold() in (".jsonl", ".ndjson", ".json") or text.lstrip().startswith("{"):
+        return Table(path, "json", encoding, notes=notes)
+    first = text.splitlines()[0] if text else ""
+    if len(start) >= LONGEST_HEADER and "\n" not in text:
+        raise DataError(
+            f"{path.name!r}: the header line is longer than {LONGEST_HEADER:,} characters; is the delimiter right?"
+        )
+    delimiter = max(DELIMITERS, key=lambda d: (first.count(d) * len(d), -DELIMITERS.index(d)))
+    names = list(header) if header else [n.strip() for n in next(csv.reader([first], delimiter=delimiter[0]))]
+    if header is None and delimiter == "::":
+        names = first.split("::")
+    if len(names) > MOST_COLUMNS:
+        raise DataError(
+            f"{path.name!r} has {len(names):,} columns; at most {MOST_COLUMNS} are read; keep user, item, rating, time, title"
+        )
+    if header is None and len(names) < 2:
+        raise DataError(
+            f"{path.name!r}, line 1: only one column was found ({first[:60]!r}); fields must be separated by a comma, semicolon, "
+            "tab, bar or two colons"
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"{path.name!r}, line 1: the column {twice[0][:40]!r} is there twice; give every column a name of its own"
+        )
+    return Table(path, "text", encoding, delimiter, tuple(names), header is None, notes)
+
+
+def read_rows(table: Table, limit: int | None = None) -> pl.DataFrame:
+    """All columns as text (numbers stay numbers in Parquet and JSON), with the line of the file in a column ``line``.
+
+    Raises:
+        DataError: a row has more fields than the header, a quote never ends, or the JSON is broken.
+    """
+    try:
+        if table.kind == "parquet":
+            rows = pl.read_parquet(table.path, n_rows=limit)
+            return _with_line(rows, 1)
+        if table.kind == "json":
+            return _with_line(_read_json(table, limit), 1)
+        return _read_text(table, limit)
+    except (pl.exceptions.PolarsError, pyarrow.ArrowException, csv.Error, OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{table.path.name!r} cannot be read as {table.kind}: {_plain(error)}; save the table again and retry"
+        ) from error
+
+
+def _with_line(rows: pl.DataFrame, first: int) -> pl.DataFrame:
+    return rows.drop("line", strict=False).with_row_index("line", offset=first)
+
+
+def _read_text(table: Table, limit: int | None) -> pl.DataFrame:
+    first_row = 2 if table.has_header else 1
+    if len(table.delimiter) > 1 or limit is not None or table.encoding != "utf-8":
+        return _read_slowly(table, limit)
+    try:
+        rows = pl.read_csv(
+            table.path,
+            separator=table.delimiter,
+            has_header=table.has_header,
+            new_columns=list(table.header),
+            infer_schema=False,
+            quote_char='"' if _quoted(table) else None,
+            truncate_ragged_lines=False,
+            encoding="utf8",
+        )
+        return rows.drop("line", strict=False).with_row_index("line", offset=first_row)
+    except pl.exceptions.PolarsError:
+        # The slow reader names the line.
+        return _read_slowly(table, limit)
+
+
+def _quoted(table: Table) -> bool:
+    """Whether quotes enclose fields; in tab-separated files they are mostly part of names."""
+    return table.delimiter != "\t"
+
+
+def _read_slowly(table: Table, limit: int | None) -> pl.DataFrame:
+    width = len(table.header)
+    columns: list[list[str]] = [[] for _ in table.header]
+    lines: list[int] = []
+    with table.path.open(encoding="utf-8-sig" if table.encoding == "utf-8" else table.encoding, newline="") as stream:
+        for number, row in _rows(stream, table):
+            if number == 1 and table.has_header:
+                continue
+            if not row:
+                continue
+            if len(row) != width:
+                raise DataError(
+                    f"{table.path.name!r}, line {number}: {len(row)} fields where the header has {width}; check the delimiter "
+                    f"({table.delimiter!r}) and quotes around fields that contain it"
+                )
+            for column, value in zip(columns, row, strict=True):
+                column.append(value)
+            lines.append(number)
+            if limit is not None and len(lines) >= limit:
+                break
+    names = [name for name in table.header if name != "line"]
+    kept = [column for name, column in zip(table.header, columns, strict=True) if name != "line"]
+    data = {"line": lines, **dict(zip(names, kept, strict=True))}
+    return pl.DataFrame(data, schema={"line": pl.UInt32, **dict.fromkeys(names, pl.String)})
+
+
+def _rows(stream: io.TextIOWrapper, table: Table):  # type: ignore[no-untyped-def]
+    if len(table.delimiter) > 1:
+        for number, line in enumerate(stream, start=1):
+            stripped = line.rstrip("\r\n")
+            yield number, stripped.split(table.delimiter) if stripped else []
+        return
+    quoting = csv.QUOTE_MINIMAL if _quoted(table) else csv.QUOTE_NONE
+    reader = csv.reader(stream, delimiter=table.delimiter, quoting=quoting)
+    number = 1
+    for row in reader:
+        yield number, row
+        number = reader.line_num + 1
+
+
+def _read_json(table: Table, limit: int | None) -> pl.DataFrame:
+    with table.path.open("rb") as stream:
+        if stream.read(64).lstrip().startswith(b"["):
+            raise DataError(f"{table.path.name!r} is one JSON list; write one object a line (JSON lines) instead")
+    rows = pl.read_ndjson(table.path, n_rows=limit, infer_schema_length=10_000)
+    nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
+    return rows.drop(nested)
+
+
+def _open_parquet(path: Path) -> Table:
+    """Looks at the metadata only: a small file can unpack to an enormous table."""
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path.name!r} is not a whole Parquet file ({_plain(error)}); write it again") from error
+    meta = file.metadata
+    unpacked = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+    if meta.num_columns > MOST_COLUMNS or meta.num_rows > MOST_ROWS or unpacked > LARGEST_UNPACKED:
+        raise DataError(
+            f"{path.name!r} says it holds {meta.num_rows:,} rows of {meta.num_columns:,} columns, {unpacked / 2**30:.1f} GiB "
+            f"unpacked; at most {MOST_ROWS:,} rows, {MOST_COLUMNS} columns and {LARGEST_UNPACKED // 2**30} GiB are read"
+        )
+    if not meta.num_rows:
+        raise DataError(f"{path.name!r} has no rows; give at least one interaction")
+    return Table(path, "parquet", header=tuple(file.schema_arrow.names))
+
+
+def _encoding(path: Path, start: bytes) -> tuple[str, list[str]]:
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16", ["The file was read as UTF-16."]
+    if b"\x00" in start[:4096]:
+        raise DataError(f"{path.name!r} is not text (it holds zero bytes); save it as CSV in UTF-8")
+    with path.open("rb") as stream:
+        decoder = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        try:
+            while decoder.read(1 << 20):
+                pass
+        except UnicodeDecodeError:
+            return "latin-1", ["The file is not UTF-8 and was read as Latin-1; check that accented letters look right."]
+    return "utf-8", []
+
+
+def _plain(error: BaseException) -> str:
+    return str(error).splitlines()[0][:160] if str(error) else type(error).__name__
