@@ -188,7 +188,8 @@ class Distillation(_Fused):
     """The target contrasted with references distilled from it, and with the base.
 
     Scalars: the target's (Min-K%++ among them) and its differences from the base, from the
-    cross-fitted two-phase student and from the soft-only references (averaged). Hidden part: differences of last-layer vectors where widths agree.
+    cross-fitted two-phase student and from the soft-only references (averaged). Hidden part: differences of
+    last-layer vectors where widths agree.
     Differs: the published attack looks at the student alone, which either met the scored users (a leak) or says
     nothing about them; here references calibrate the target and never meet the users they help to score.
     Relations: with the base as only reference it is close to `target_minus_base`, learned.

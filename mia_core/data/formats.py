@@ -350,15 +350,3 @@ FORMATS: dict[str, Format] = {
         _read_book_crossing,
     ),
 }
-
-    "FORMATS",
-    "Format",
-    "Mapping",
-    "Preview",
-    "Table",
-    "codecs",
-    "guess_columns",
-    "inspect_source",
-    "load",
-    "recognise",
-]

@@ -38,7 +38,7 @@ def run_audit_job(payload: dict[str, Any], store: Store, progress: JobProgress) 
 
 def run_lookup_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
     """The score of one pasted history; returns the key of its result."""
-    from mia_core.pipeline import lookup_history
+    from mia_core.lookup import lookup_history
 
     runtime = Runtime.model_validate(payload.get("runtime", {}))
     key = content_key("lookup", 1, {"history": payload["history"]}, [payload["audit"]])
