@@ -1,0 +1,237 @@
+"""The command line: the same audits, from the same store, as in the browser."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from mia_core import __version__
+from mia_core.errors import Cancelled, ConfigError, DataError, MemberScopeError
+from mia_core.terminal import ProgressBars, printable, show_audits, show_lookup, show_report
+
+if TYPE_CHECKING:
+    from mia_core.experiment import Experiment
+    from mia_core.report.results import AuditResult, LookupResult
+    from mia_core.store import Store
+
+# What a command needs is imported in the command, so that --help and list start without a wait.
+application = typer.Typer(
+    name="memberscope",
+    help="Was a recommender trained on a person's data? Audits in which one user is one observation.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+HISTORY_BYTES = 1_000_000
+
+Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="Also write all figures and users as JSON.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where models run; no setting of the audit.")]
+Threads = Annotated[int, typer.Option(min=0, max=256, help="CPU threads; 0 leaves it to the machine.")]
+Audit = Annotated[
+    str, typer.Argument(metavar="AUDIT", help="Key, its first four characters or more, name, or 'latest'.")
+]
+
+
+@application.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@application.command()
+def demo(json_path: Json = None, device: Device = "auto", threads: Threads = 0) -> None:
+    """Audit the built-in data: a small model, trained here, in about a minute."""
+    from mia_core.experiment import Experiment, load_experiment
+
+    config = Path(__file__).parent.parent / "assets" / "demo.toml"
+    _audit(load_experiment(config) if config.is_file() else Experiment(name="Demo"), json_path, device, threads)
+
+
+@application.command()
+def audit(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A .toml file; see the ones in assets/.")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="A file or folder, instead of the config's.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change one setting, such as seed=3. Repeatable."),
+    ] = None,
+    json_path: Json = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Run an audit, or find it in the store. Run it again after a stop: finished stages are kept."""
+    from mia_core.experiment import load_experiment
+
+    overrides = list(settings or [])
+    if data is not None:
+        if not data.exists():
+            raise DataError(f"--data {str(data)!r}: there is no such file or folder")
+        path = json.dumps(str(data.resolve()), ensure_ascii=False)
+        overrides = ["data.source=file", f"data.path={path}", *overrides]
+    _audit(load_experiment(config, overrides), json_path, device, threads)
+
+
+@application.command()
+def lookup(
+    audit: Audit,
+    user: Annotated[str | None, typer.Argument(metavar="USER", help="An id, exactly as in the data.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Instead of an id: a history, one title or item id a line.")
+    ] = None,
+    attack: Annotated[
+        str | None, typer.Option(metavar="NAME", help="By default the one that leads the report.")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Was this person's data used? The evidence for one user, or for a pasted history."""
+    from mia_core.report.lookup import find_audit, lookup_user
+    from mia_core.report.results import read_result
+
+    if (user is None) == (history is None):
+        raise ConfigError("lookup: give either a USER id or --history FILE")
+    store = _store()
+    entry = find_audit(store, audit)
+    if history is not None:
+        if attack is not None:
+            raise ConfigError("--attack goes with a USER id; a history is judged by the attack that leads the report")
+        found = _lookup_history(store, entry.key, history, device, threads)
+    else:
+        found = lookup_user(store, entry.key, str(user), attack)
+    show_lookup(Console(), found, read_result(entry.path))
+
+
+@application.command()
+def report(audit: Audit, json_path: Json = None) -> None:
+    """Show a finished audit."""
+    from mia_core.report.export import check_destination
+    from mia_core.report.lookup import find_audit
+    from mia_core.report.results import read_result
+
+    if json_path is not None:
+        check_destination(json_path)
+    store = _store()
+    result = read_result(find_audit(store, audit).path)
+    show_report(Console(), result)
+    _write_json(store, result, json_path)
+
+
+@application.command("list")
+def list_audits() -> None:
+    """Show all finished audits, the newest first."""
+    from mia_core.report.results import read_result
+
+    entries = _store().entries("audit")
+    show_audits(Console(), [read_result(entry.path) for entry in entries])
+
+
+def main() -> None:
+    """Runs a command. Exit codes: 0 done, 1 a fault of ours, 2 to 6 what the user can mend (see `errors`), 130 stopped."""
+    try:
+        application()
+    except MemberScopeError as error:
+        typer.echo(f"Error: {printable(str(error))}", err=True)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        typer.echo(f"Error: this is a fault of ours ({type(error).__name__}). {_note(error)}", err=True)
+        sys.exit(1)
+
+
+def _store() -> Store:
+    from mia_core.store import Store
+
+    return Store()
+
+
+def _audit(
+    experiment: Experiment, json_path: Path | None, device: Literal["auto", "cpu", "cuda"], threads: int
+) -> None:
+    from mia_core.experiment import Runtime
+    from mia_core.report.export import check_destination
+
+    if json_path is not None:
+        check_destination(json_path)
+    store = _store()
+    try:
+        with ProgressBars(Console(stderr=True)) as progress:
+            from mia_core.pipeline import run_audit
+
+            result = run_audit(experiment, store, progress, Runtime(device=device, threads=threads))
+    except KeyboardInterrupt:
+        raise Cancelled("stopped; run the same command again to go on where it was") from None
+    show_report(Console(), result)
+    _write_json(store, result, json_path)
+
+
+def _lookup_history(
+    store: Store, key: str, path: Path, device: Literal["auto", "cpu", "cuda"], threads: int
+) -> LookupResult:
+    from mia_core.experiment import Runtime
+
+    lines = _history_lines(path)
+    try:
+        with ProgressBars(Console(stderr=True)) as progress:
+            from mia_core.lookup import lookup_history
+
+            return lookup_history(key, lines, store, progress, Runtime(device=device, threads=threads))
+    except KeyboardInterrupt:
+        raise Cancelled("stopped; run the same command again") from None
+
+
+def _history_lines(path: Path) -> list[str]:
+    try:
+        if path.stat().st_size > HISTORY_BYTES:
+            raise DataError(
+                f"--history {str(path)!r} is larger than {HISTORY_BYTES:,} bytes; give one person's history"
+            )
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise DataError(f"--history {str(path)!r} cannot be read: {reason}") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise DataError(f"--history {str(path)!r} is empty; write one title or item id a line, the oldest first")
+    return lines
+
+
+def _write_json(store: Store, result: AuditResult, path: Path | None) -> None:
+    from mia_core.report.export import metrics_document, write_document
+    from mia_core.report.results import read_table
+
+    folder = store.find(result.key)
+    if path is not None and folder is not None:
+        write_document(path, metrics_document(result, read_table(folder, "users")))
+
+
+def _note(error: Exception) -> str:
+    """Notes where a fault happened and says where to look. The error's own text may hold somebody's data: it stays out."""
+    from mia_core.store import home_folder
+
+    try:
+        path = home_folder() / "logs" / "command-line.log"
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        places = " < ".join(
+            f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+            for frame in reversed(traceback.extract_tb(error.__traceback__))
+        )
+        log = logging.FileHandler(path, encoding="utf-8")
+        log.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.emit(logging.makeLogRecord({"msg": f"{type(error).__name__} at {places}", "levelno": logging.ERROR}))
+        log.close()
+    except (OSError, MemberScopeError):
+        return "What is finished is kept."
+    return f"What is finished is kept; where it happened is noted in {path}"
+
+
+if __name__ == "__main__":
+    main()

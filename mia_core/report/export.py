@@ -1,0 +1,97 @@
+"""A finished audit as one JSON document that other programs read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mia_core.errors import ConfigError
+from mia_core.report.results import AuditResult
+
+
+def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]:
+    """Figures and users of an audit as plain JSON data.
+
+    Args:
+        result: the audit.
+        users: its table ``users``.
+    Returns:
+        name, key, created, lead, device, versions, data, roles, quality, notes; ``metrics``, a list of {attack, metric,
+        value, low, high, n, reason}, value null where it cannot be resolved; ``users``, a list of {user, role, windows,
+        scores, p_values}, the last two by attack, null where there is none.
+    """
+    attacks = [name.removeprefix("score.") for name in users.columns if name.startswith("score.")]
+    document = {
+        "name": result.name,
+        "key": result.key,
+        "created": result.created,
+        "lead": result.lead,
+        "device": result.device,
+        "versions": result.versions,
+        "data": result.data,
+        "roles": result.roles,
+        "notes": result.notes,
+        "metrics": [dataclasses.asdict(metric) for metric in result.metrics],
+        "quality": [dataclasses.asdict(quality) for quality in result.quality],
+        "users": [
+            {
+                "user": row["user"],
+                "role": row["role"],
+                "windows": row["windows"],
+                "scores": {name: row[f"score.{name}"] for name in attacks},
+                "p_values": {name: row.get(f"p.{name}") for name in attacks},
+            }
+            for row in users.iter_rows(named=True)
+        ],
+    }
+    plain: dict[str, Any] = _without_nan(document)
+    return plain
+
+
+def write_document(path: Path, document: dict[str, Any]) -> None:
+    """Writes JSON that every strict parser reads; the file appears whole or not at all.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    check_destination(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(f"--json {str(path)!r}: {error.strerror}; name a file that can be written") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_destination(path: Path) -> None:
+    """Says before a long run, not after it, that a file cannot be written.
+
+    Raises:
+        ConfigError: the folder is missing or closed to us, or the path is a folder.
+    """
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise ConfigError(f"--json {str(path)!r} is a folder; name a file in it")
+    if not folder.is_dir():
+        raise ConfigError(f"--json {str(path)!r}: there is no folder {str(folder)!r}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"--json {str(path)!r}: {str(folder)!r} cannot be written; name a file elsewhere")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return value

@@ -1,0 +1,240 @@
+"""Results in plain sentences that say no more than was measured. They hold no names, ids or titles from anyone's data."""
+
+from __future__ import annotations
+
+import math
+
+from mia_core.report.results import AuditResult, LookupResult
+from mia_core.types import Metric, Role
+
+ROLE_WORDS = {
+    Role.PUBLIC: "third-party user, whose data helped to build this audit",
+    Role.KNOWN_MEMBER: "known member, used to build this audit",
+    Role.KNOWN_HELD_OUT: "known held-out user, used to build this audit",
+    Role.AUDITED_MEMBER: "audited member",
+    Role.AUDITED_HELD_OUT: "audited held-out user",
+    Role.JUDGED: "judged user",
+}
+METRIC_WORDS = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "tpr_at_fpr_0.001": "TPR at 0.1% FPR",
+    "tpr_at_fpr_0.01": "TPR at 1% FPR",
+    "tpr_at_fpr_0.05": "TPR at 5% FPR",
+    "tpr_at_fpr_0.1": "TPR at 10% FPR",
+}
+LEVELS = ("0.001", "0.01", "0.05", "0.1")
+STATUS_CAVEATS = {
+    "published": "This attack follows a published protocol and is shown for comparison.",
+    "demonstration": (
+        "This attack leaks on purpose: it met the very answers it is tested on. Its figures show how results inflate; "
+        "they are not evidence about anybody."
+    ),
+}
+
+
+def headline(result: AuditResult) -> str:
+    """What the audit found, by its lead attack, in a few plain sentences."""
+    lead = next((attack for attack in result.attacks if attack.name == result.lead), None)
+    auc = result.metric(result.lead, "auc")
+    title = lead.title if lead else result.lead
+    if auc is None or auc.value is None or auc.low is None or auc.high is None:
+        reason = (lead.skipped if lead else "") or (auc.reason if auc else "") or "it was not measured"
+        return f"The lead attack, {title}, has no result: {reason}."
+    confidence = _confidence(result)
+    pairs = f"{_hundredths(auc.value)} times in 100 ({_interval(auc, confidence)})"
+    caveat = STATUS_CAVEATS.get(lead.status, "") if lead else ""
+    if auc.low > 0.5:
+        found = f"Given one member and one held-out user, the attack {title} tells them apart {pairs}."
+        return " ".join(filter(None, [found, _recognised(result, confidence), caveat]))
+    if auc.high < 0.5:
+        found = (
+            f"The attack {title} takes held-out users for members: given one of each, it picks the member only {pairs}. "
+            "Something other than training sets the two groups apart; look at the split before using this result."
+        )
+        return " ".join(filter(None, [found, caveat]))
+    found = (
+        f"This audit did not detect membership: given one member and one held-out user, the attack {title} picks the "
+        f"member {pairs}, and guessing would give 50. The largest effect compatible with the data is "
+        f"{_hundredths(auc.high)} times in 100. Another attack, or more users, may still find something."
+    )
+    return " ".join(filter(None, [found, caveat]))
+
+
+def explain_role(role: str, result: AuditResult) -> str:
+    """What one user is for in this audit; an empty role is a pasted history's."""
+    if not role:
+        return "a pasted history, no user of this audit"
+    known = Role(role)
+    if known is Role.JUDGED:
+        return "judged user: nobody here knows whether these data trained the target"
+    if known.member is None or _target(result, "world") == "null":
+        return ROLE_WORDS[known]
+    return f"{ROLE_WORDS[known]}: {'in' if known.member else 'not in'} the training data"
+
+
+def explain_metric(metric: Metric, confidence: float = 0.95) -> str:
+    """One figure in one plain sentence, with its interval, or why there is none."""
+    if metric.value is None or metric.low is None or metric.high is None:
+        return f"{METRIC_WORDS.get(metric.metric, metric.metric)} is not resolvable here: {metric.reason}."
+    percent = f"{_percent(metric.value)} ({_interval(metric, confidence, '%')})"
+    if metric.metric == "auc":
+        times = f"{_hundredths(metric.value)} times in 100 ({_interval(metric, confidence)})"
+        return f"Given one member and one held-out user, the attack ranks the member higher {times}; guessing gives 50."
+    if metric.metric.startswith("tpr_at_fpr_"):
+        level = _percent(float(metric.metric.removeprefix("tpr_at_fpr_")))
+        return f"Where at most {level} of the held-out users may be mistaken for members, it recognises {percent} of the members."
+    sentences = {
+        "accuracy": f"Its verdict is right for {percent} of the users.",
+        "balanced_accuracy": f"Its verdict is right for {percent}, both groups weighing the same; guessing gives 50%.",
+        "precision": f"Of the users it calls members, {percent} are; where members are rarer than here, fewer are.",
+        "recall": f"It calls {percent} of the members members.",
+        "f1": f"F1, the harmonic mean of precision and recall, is {percent}.",
+    }
+    return sentences.get(metric.metric, f"{metric.metric}: {percent}.")
+
+
+def explain_lookup(lookup: LookupResult, result: AuditResult) -> list[str]:
+    """What the evidence about one person means, and what it does not establish, a sentence or two each."""
+    own = _target(result, "source") == "own"
+    role = Role(lookup.role) if lookup.role else None
+    sentences = [_recorded(role, result)]
+    if lookup.score is None:
+        return [*sentences, lookup.reason]
+    status = next((attack.status for attack in result.attacks if attack.name == lookup.attack), "")
+    if lookup.p_value is None:
+        sentences.append(lookup.reason)
+    else:
+        sentences += _evidence(lookup, own)
+    sentences.append(STATUS_CAVEATS.get(status, ""))
+    sentences += _strength(lookup, result)
+    if lookup.p_value is not None:
+        sentences += _limits(role, own)
+    return [sentence for sentence in sentences if sentence]
+
+
+def format_p(value: float) -> str:
+    """A p-value as people print it: ".002", never smaller than it is."""
+    if value > 0.999:
+        return "1"
+    digits = 3 if value >= 0.001 else -math.floor(math.log10(value))
+    return f"{math.ceil(value * 10**digits - 1e-6) / 10**digits:.{digits}f}".removeprefix("0")
+
+
+def _evidence(lookup: LookupResult, own: bool) -> list[str]:
+    assert lookup.p_value is not None  # noqa: S101 - asked for only where there is one
+    n, share = lookup.calibration_users, lookup.share_below or 0.0
+    compared = f"all {n:,}" if share == 1 else _percent(math.floor(share * 1_000) / 1_000) + " of"
+    ground = "" if own else "Under the recorded random split, "
+    found = (
+        f"{ground}the model's behaviour on this history is more member-like than on {compared} comparable held-out "
+        f"users (p = {format_p(lookup.p_value)}, n = {n:,} calibration users)."
+    )
+    expected = max(1, round(lookup.p_value * 1_000))
+    if expected < 1_000:
+        meaning = (
+            f"Of 1,000 such users whose data were not used, about {expected:,} would look at least this member-like."
+        )
+    else:
+        meaning = "Every user whose data were not used would look at least this member-like."
+    smallest = ""
+    if lookup.p_value * (n + 1) < 1.5:
+        smallest = (
+            f"This is the smallest p-value that {n:,} calibration users allow; more of them could give a smaller one."
+        )
+    return [found[0].upper() + found[1:], meaning, smallest]
+
+
+def _recorded(role: Role | None, result: AuditResult) -> str:
+    if role is None or role.member is None:
+        return ""
+    if _target(result, "world") == "null":
+        return (
+            "This audit is a null world: the target was trained on strangers, so nobody audited is in its training data "
+            "and every small p-value is a false alarm."
+        )
+    source = "the lists you gave" if _target(result, "source") == "own" else "the recorded split"
+    return f"By {source}, this user's data {'trained' if role.member else 'did not train'} the target."
+
+
+def _strength(lookup: LookupResult, result: AuditResult) -> list[str]:
+    """How much the attack can tell at all: without that, neither a small nor a large p-value can be read."""
+    auc = result.metric(lookup.attack, "auc")
+    if auc is None or auc.low is None or auc.high is None:
+        return ["How well this attack tells members from held-out users could not be measured in this audit."]
+    if auc.low <= 0.5:
+        return [
+            "In this audit the attack did not tell members from held-out users, so its score says little about anybody."
+        ]
+    rate = _smallest_resolved(result, lookup.attack)
+    if rate is None or rate.value is None or rate.value == 1:
+        return []
+    level = _percent(float(rate.metric.removeprefix("tpr_at_fpr_")))
+    missed = _percent(1 - rate.value)
+    return [
+        f"At {level} false positives this attack misses {missed} of the members, so an unremarkable result does not mean "
+        "that the data were not used."
+    ]
+
+
+def _limits(role: Role | None, own: bool) -> list[str]:
+    exchangeable = (
+        "The p-value holds only if this person is exchangeable with the held-out users you listed: drawn from the same "
+        "people, in the same way, at the same time. The audit cannot check that."
+        if own
+        else "A pasted history is comparable only if it was collected like the audited ones: same service, same time, "
+        "same kind of actions."
+        if role is None
+        else ""
+    )
+    return [
+        exchangeable,
+        "This is evidence about the model's behaviour. It does not establish that the data were used, nor how they came "
+        "there, and it is not the chance that this person is a member: that also depends on how many people are.",
+        "Whoever looks up many people must expect one in twenty of those whose data were not used to have p = .05 or less.",
+    ]
+
+
+def _recognised(result: AuditResult, confidence: float) -> str:
+    rate = _smallest_resolved(result, result.lead)
+    if rate is None or rate.value is None:
+        return "There are too few held-out users to say how many members it recognises at 10% false positives or fewer."
+    level = _percent(float(rate.metric.removeprefix("tpr_at_fpr_")))
+    return (
+        f"Where at most {level} of the held-out users may be mistaken for members, it recognises {_percent(rate.value)} "
+        f"of the members ({_interval(rate, confidence, '%')})."
+    )
+
+
+def _smallest_resolved(result: AuditResult, attack: str) -> Metric | None:
+    rates = (result.metric(attack, f"tpr_at_fpr_{level}") for level in LEVELS)
+    return next((rate for rate in rates if rate is not None and rate.value is not None), None)
+
+
+def _target(result: AuditResult, setting: str) -> str:
+    return str(result.config.get("target", {}).get(setting, ""))
+
+
+def _confidence(result: AuditResult) -> float:
+    return float(result.config.get("evaluation", {}).get("confidence", 0.95))
+
+
+def _interval(metric: Metric, confidence: float, unit: str = "") -> str:
+    low, high = metric.low or 0.0, metric.high or 0.0
+    return f"{100 * confidence:g}% interval {_hundredths(low)}–{_hundredths(high)}{unit}"
+
+
+def _percent(value: float) -> str:
+    return _hundredths(value) + "%"
+
+
+def _hundredths(value: float) -> str:
+    """A share as a number of 100; only what is exactly none or all is shown as 0 or 100."""
+    number = 100 * value
+    if 1.5 <= number <= 98.5 or number in (0, 100):
+        return f"{number:.0f}"
+    return f"{min(99.9, max(0.1, number)):.1f}".removesuffix(".0")

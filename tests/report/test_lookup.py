@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import polars as pl
+import pytest
+
+from mia_core.errors import NotFound
+from mia_core.report.lookup import find_audit, lookup_user
+from mia_core.report.results import AuditResult
+from mia_core.store import Store
+from mia_core.types import Role
+
+
+def users_of(table: pl.DataFrame, role: Role) -> list[str]:
+    return table.filter(pl.col("role") == role)["user"].to_list()
+
+
+def test_an_audited_member_gets_score_p_value_and_place_among_held_out_users(
+    store: Store, saved: AuditResult, users_table: pl.DataFrame
+) -> None:
+    found = lookup_user(store, saved.key, "00123")
+    held_out = users_table.filter(pl.col("role") == Role.AUDITED_HELD_OUT)["score.distillation"]
+    assert (found.role, found.attack, found.windows, found.reason) == (Role.AUDITED_MEMBER, "distillation", 3, "")
+    assert found.p_value is not None
+    assert found.p_value < 0.1
+    assert found.calibration_users == len(found.held_out_scores) == 70
+    assert found.share_below == (held_out < found.score).mean()
+    # Neither the user nor the member without a score.
+    assert len(found.member_scores) == 68
+
+
+def test_a_calibration_user_is_compared_with_the_others(
+    store: Store, saved: AuditResult, users_table: pl.DataFrame
+) -> None:
+    rows = users_table.filter(pl.col("role") == Role.AUDITED_HELD_OUT).sort("score.distillation")
+    highest = lookup_user(store, saved.key, rows["user"][-1])
+    assert highest.calibration_users == 69
+    assert highest.share_below == 1
+    assert highest.p_value == pytest.approx(1 / 70)
+    assert highest.score not in highest.held_out_scores
+
+
+@pytest.mark.parametrize("role", [Role.KNOWN_MEMBER, Role.KNOWN_HELD_OUT])
+def test_a_known_user_gets_a_score_but_no_p_value_and_is_told_why(
+    store: Store, saved: AuditResult, users_table: pl.DataFrame, role: Role
+) -> None:
+    found = lookup_user(store, saved.key, users_of(users_table, role)[0])
+    assert found.score is not None
+    assert found.p_value is None
+    assert "used to build the audit" in found.reason
+
+
+def test_a_public_user_gets_neither_and_is_told_why(
+    store: Store, saved: AuditResult, users_table: pl.DataFrame
+) -> None:
+    found = lookup_user(store, saved.key, users_of(users_table, Role.PUBLIC)[0])
+    assert (found.score, found.p_value) == (None, None)
+    assert "used to build the audit" in found.reason
+
+
+def test_a_user_who_could_not_be_scored_is_told_so(store: Store, saved: AuditResult) -> None:
+    found = lookup_user(store, saved.key, "m 7")
+    assert (found.score, found.p_value, found.share_below) == (None, None, None)
+    assert "cannot be scored" in found.reason
+
+
+def test_another_attack_can_be_asked_for(store: Store, saved: AuditResult) -> None:
+    found = lookup_user(store, saved.key, "00123", "loss")
+    assert found.attack == "loss"
+    assert found.score != lookup_user(store, saved.key, "00123").score
+    with pytest.raises(NotFound, match="loss, distillation"):
+        lookup_user(store, saved.key, "00123", "lss")
+
+
+def test_an_attack_that_did_not_run_says_why(
+    store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[[AuditResult], AuditResult]
+) -> None:
+    plain = make_result()
+    skipped = dataclasses.replace(plain.attacks[0], name="shadow_classifier", skipped="needs a base")
+    save_audit(dataclasses.replace(plain, attacks=[*plain.attacks, skipped]))
+    found = lookup_user(store, plain.key, "00123", "shadow_classifier")
+    assert found.score is None
+    assert "needs a base" in found.reason
+
+
+@pytest.mark.parametrize("stranger", ["123", " 00123", "Nobody", "zoë 🎬", ""])
+def test_ids_are_matched_exactly_and_nobody_elses_id_is_shown(
+    store: Store, saved: AuditResult, users_table: pl.DataFrame, stranger: str
+) -> None:
+    with pytest.raises(NotFound, match="matched exactly") as caught:
+        lookup_user(store, saved.key, stranger)
+    assert not any(user in str(caught.value).replace(repr(stranger), "") for user in users_table["user"])
+
+
+def test_with_a_target_of_ones_own_the_listed_members_are_the_comparison(
+    store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[[AuditResult], AuditResult]
+) -> None:
+    plain = make_result()
+    own = {**plain.config, "target": {**plain.config["target"], "source": "own"}}
+    save_audit(dataclasses.replace(plain, config=own))
+    assert len(lookup_user(store, plain.key, "00123").member_scores) == 30
+
+
+def test_an_audit_is_found_by_key_prefix_name_or_as_the_latest(
+    store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[[AuditResult], AuditResult]
+) -> None:
+    with pytest.raises(NotFound, match="no finished audit"):
+        find_audit(store, "latest")
+    first = save_audit(make_result(key="ab12" + "0" * 60, name="Films"))
+    second = save_audit(make_result(key="ab13" + "0" * 60, name="Films"))
+    third = save_audit(make_result(key="ffff" + "0" * 60, name="ab12"))
+    assert find_audit(store, first.key).key == first.key
+    assert find_audit(store, "ab12").key == first.key
+    assert find_audit(store, "AB13").key == second.key
+    assert find_audit(store, "films").key == second.key
+    assert find_audit(store, "latest").key == third.key
+
+
+def test_an_unclear_or_unknown_audit_is_an_error_that_helps(
+    store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[[AuditResult], AuditResult]
+) -> None:
+    save_audit(make_result(key="abcd1" + "0" * 59))
+    save_audit(make_result(key="abcd2" + "0" * 59))
+    with pytest.raises(NotFound, match="2 keys begin"):
+        find_audit(store, "abcd")
+    for text in ("abc", "nothing", ""):
+        with pytest.raises(NotFound, match="'list' shows"):
+            find_audit(store, text)
+    with pytest.raises(NotFound):
+        lookup_user(store, "f" * 64, "00123")
