@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -288,6 +289,28 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     for override in overrides:
         apply_override(document, override)
     return parse_experiment(document)
+
+
+def to_toml(experiment: Experiment) -> str:
+    """The experiment as TOML, settings that differ from the defaults alone."""
+    changed = experiment.model_dump(mode="json", exclude_defaults=True)
+    lines = [f"{name} = {_toml_value(value)}" for name, value in changed.items() if not isinstance(value, dict)]
+    _add_sections(lines, changed, "")
+    return "\n".join(lines) + "\n"
+
+
+def _add_sections(lines: list[str], section: Mapping[str, Any], path: str) -> None:
+    for name, value in section.items():
+        if isinstance(value, dict):
+            plain = {key: item for key, item in value.items() if not isinstance(item, dict) and item is not None}
+            if plain:
+                lines += ["", f"[{path}{name}]", *(f"{key} = {_toml_value(item)}" for key, item in plain.items())]
+            _add_sections(lines, value, f"{path}{name}.")
+
+
+def _toml_value(value: Any) -> str:
+    # JSON's texts, numbers, lists and booleans are TOML's too.
+    return json.dumps(value, ensure_ascii=False)
 
 
 def apply_override(document: dict[str, Any], override: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mia_core.data.interactions import Interactions
 from mia_core.errors import NotFound
 from mia_core.keys import content_key
@@ -26,9 +28,14 @@ def load_saved(store: Store, key: str) -> Interactions:
     Raises:
         NotFound: there is none of that key.
     """
+    return Interactions.read(load_folder(store, key))
+
+
+def load_folder(store: Store, key: str) -> Path:
+    """The folder of a saved data set."""
     folder = store.find(key)
     if folder is None:
         raise NotFound(
             f"data.key: there is no saved data set {key[:12]}…; choose one on the Data page or save it again"
         )
-    return Interactions.read(folder)
+    return folder

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow
@@ -166,14 +167,14 @@ def _read_slowly(table: Table, limit: int | None) -> pl.DataFrame:
     return pl.DataFrame(data, schema={"line": pl.UInt32, **dict.fromkeys(names, pl.String)})
 
 
-def _rows(stream: io.TextIOWrapper, table: Table):  # type: ignore[no-untyped-def]
+def _rows(stream: io.TextIOWrapper, table: Table) -> Iterator[tuple[int, list[str]]]:
     if len(table.delimiter) > 1:
         for number, line in enumerate(stream, start=1):
             stripped = line.rstrip("\r\n")
             yield number, stripped.split(table.delimiter) if stripped else []
         return
-    quoting = csv.QUOTE_MINIMAL if _quoted(table) else csv.QUOTE_NONE
-    reader = csv.reader(stream, delimiter=table.delimiter, quoting=quoting)
+    dialect: dict[str, Any] = {} if _quoted(table) else {"quoting": csv.QUOTE_NONE}
+    reader = csv.reader(stream, delimiter=table.delimiter, **dialect)
     number = 1
     for row in reader:
         yield number, row

@@ -30,7 +30,7 @@ _DASH = alt.StrokeDash(
 )
 
 
-def densities(values: pl.DataFrame, title: str, bins: int = BINS) -> alt.TopLevelMixin:
+def densities(values: pl.DataFrame, title: str, bins: int = BINS) -> alt.Chart | alt.LayerChart:
     """Two step densities of one value, members against held-out users.
 
     Args:
@@ -65,7 +65,7 @@ def _binned(arrays: dict[str, np.ndarray], bins: int) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def _density_chart(steps: pl.DataFrame, title: str, height: int = 190) -> alt.TopLevelMixin:
+def _density_chart(steps: pl.DataFrame, title: str, height: int = 190) -> alt.LayerChart:
     x = alt.X("value:Q", title=title, scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickCount=5))
     y = alt.Y("share:Q", title="Share of group", axis=alt.Axis(format="%", tickCount=4))
     base = alt.Chart(steps)
@@ -79,10 +79,10 @@ def _density_chart(steps: pl.DataFrame, title: str, height: int = 190) -> alt.To
         strokeDash=_DASH,
         tooltip=["group:N", alt.Tooltip("value:Q", format=".3f"), alt.Tooltip("share:Q", format=".1%")],
     )
-    return (area + line).properties(height=height)
+    return alt.LayerChart(layer=[area, line]).properties(height=height)
 
 
-def place(member_scores: Sequence[float], held_out_scores: Sequence[float], score: float) -> alt.TopLevelMixin:
+def place(member_scores: Sequence[float], held_out_scores: Sequence[float], score: float) -> alt.Chart | alt.LayerChart:
     """Where one person's score lies in both distributions."""
     arrays = {MEMBER_LABEL: np.asarray(member_scores, float), HELD_OUT_LABEL: np.asarray(held_out_scores, float)}
     everything = np.concatenate([*arrays.values(), [score]])
@@ -100,10 +100,10 @@ def place(member_scores: Sequence[float], held_out_scores: Sequence[float], scor
         color=SUBJECT,
         fontWeight="bold",
     ).encode(x="value:Q", y=alt.value(4), text="label:N")
-    return alt.layer(chart, rule, label)
+    return alt.LayerChart(layer=[*chart.layer, rule, label]).properties(height=240)
 
 
-def roc(points: pl.DataFrame, *, logarithmic: bool) -> alt.TopLevelMixin:
+def roc(points: pl.DataFrame, *, logarithmic: bool) -> alt.Chart | alt.LayerChart:
     """The ROC curve of one attack with its interval band, and the diagonal of chance.
 
     Args:
@@ -133,14 +133,14 @@ def roc(points: pl.DataFrame, *, logarithmic: bool) -> alt.TopLevelMixin:
         tpr=pl.col("fpr")
     )
     chance = alt.Chart(ends).mark_line(color=QUIET, strokeDash=[3, 4]).encode(x=x, y=y)
-    return alt.layer(band, chance, line, few).properties(height=330)
+    return alt.LayerChart(layer=[band, chance, line, few]).properties(height=330)
 
 
 def _held_out(points: pl.DataFrame) -> int:
     return int(points["false_positives"].max() or 2)  # type: ignore[arg-type]
 
 
-def auc_by_attack(rows: pl.DataFrame) -> alt.TopLevelMixin:
+def auc_by_attack(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
     """One dot with its interval per attack, chance marked.
 
     Args:
@@ -163,10 +163,10 @@ def auc_by_attack(rows: pl.DataFrame) -> alt.TopLevelMixin:
     tips = ["title:N", "status:N", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high"))]
     dots = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips)
     chance = alt.Chart(pl.DataFrame({"value": [0.5]})).mark_rule(color=QUIET, strokeDash=[3, 4]).encode(x="value:Q")
-    return alt.layer(chance, bars, dots).properties(height=alt.Step(28))
+    return alt.LayerChart(layer=[chance, bars, dots]).properties(height=alt.Step(28))
 
 
-def histogram(values: Sequence[float], title: str, count_title: str, bins: int = 30) -> alt.TopLevelMixin:
+def histogram(values: Sequence[float], title: str, count_title: str, bins: int = 30) -> alt.Chart | alt.LayerChart:
     """A plain histogram of counts; the long tail is gathered in the last bin."""
     array = np.asarray(values, float)
     top = float(np.quantile(array, 0.99)) if len(array) else 1.0

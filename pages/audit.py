@@ -1,0 +1,286 @@
+"""Set up an audit, launch it, watch it, find past ones."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from mia_core import estimate
+from mia_core.attacks.catalogue import ATTACKS
+from mia_core.data import library
+from mia_core.data.interactions import Interactions
+from mia_core.data.prompts import PROMPT_STYLES
+from mia_core.errors import ConfigError, MemberScopeError
+from mia_core.experiment import Experiment, parse_experiment, to_toml
+from mia_core.ui import forms, frame, run_status
+
+BUILT_IN = "built-in"
+FAMILIES = {"t5": "T5 (encoder and decoder)", "gpt2": "GPT-2 (decoder)", "llama": "LLaMA (decoder)"}
+SOURCES = {
+    "offline": "A small model, trained here",
+    "local": "A model folder on this machine",
+    "hub": "A model from the hub",
+    "own": "My own fine-tuned model",
+}
+TUNINGS = {"full": "All weights", "lora": "LoRA adapters"}
+
+
+def choose_data() -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the data section, a summary of the data)."""
+    saved = {entry.key: entry for entry in library.saved(frame.store())}
+    options = [BUILT_IN, *saved]
+    asked = st.query_params.get("data", BUILT_IN)
+    key = st.selectbox(
+        "Data set",
+        options,
+        index=options.index(asked) if asked in options else 0,
+        format_func=lambda k: "Built-in data (invented users)" if k == BUILT_IN else saved[k].name,
+        key="audit_data",
+    )
+    if key == BUILT_IN:
+        default = Experiment().data.synthetic
+        return {"source": "built-in"}, {
+            "users": default.users,
+            "interactions": default.users * default.mean_history,
+            "ratings": True,
+        }
+    return {"source": "data-set", "key": key}, summary_of(key)
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def summary_of(key: str) -> dict[str, Any]:
+    """The summary of a saved data set."""
+    return Interactions.read(library.load_folder(frame.store(), key)).summary()
+
+
+def choose_model() -> dict[str, Any]:
+    """The sections base and target, in plain words."""
+    left, right = st.columns(2)
+    source = left.selectbox(
+        "Where the model comes from", list(SOURCES), format_func=SOURCES.__getitem__, key="model_source"
+    )
+    base: dict[str, Any] = {"source": source}
+    target: dict[str, Any] = {}
+    if source == "offline":
+        base["family"] = (
+            right.segmented_control(
+                "Family", list(FAMILIES), default="t5", format_func=FAMILIES.__getitem__, key="family"
+            )
+            or "t5"
+        )
+    elif source == "local":
+        base["path"] = right.text_input(
+            "Model folder",
+            key="base_path",
+            help="As saved by save_pretrained: config.json, model.safetensors, tokenizer.",
+        )
+    elif source == "hub":
+        base["hub_id"] = right.text_input(
+            "Hub id",
+            placeholder="google-t5/t5-small",
+            key="hub_id",
+            help="Needs a network. Safetensors only; no code of the model is run.",
+        )
+        base["revision"] = right.text_input(
+            "Revision", key="revision", help="A commit, tag or branch; empty: the newest."
+        )
+    else:
+        return own_model()
+    target["tuning"] = (
+        st.segmented_control("Fine-tune", list(TUNINGS), default="full", format_func=TUNINGS.__getitem__, key="tuning")
+        or "full"
+    )
+    return {"base": base, "target": target}
+
+
+def own_model() -> dict[str, Any]:
+    """A target that is brought along, with the lists of users whose membership is known."""
+    st.markdown(
+        "Bring the fine-tuned folder (or a LoRA adapter with its base), users you know were trained on, users you know were not, "
+        "and the users to judge. The data set above must hold the interactions of all of them."
+    )
+    left, right = st.columns(2)
+    target: dict[str, Any] = {
+        "source": "own",
+        "path": left.text_input("Folder of the fine-tuned model or adapter", key="own_path"),
+    }
+    target["no_base"] = right.checkbox(
+        "The model before fine-tuning is not to be had",
+        key="no_base",
+        help="Attacks that need it are switched off, with the reason.",
+    )
+    base = {
+        "source": "local",
+        "path": "" if target["no_base"] else right.text_input("Folder of the base model", key="own_base"),
+    }
+    for column, (name, label) in zip(
+        st.columns(3),
+        {"members": "Known members", "held_out": "Known held-out users", "judged": "Users to judge"}.items(),
+        strict=True,
+    ):
+        file = column.file_uploader(f"{label} (one id a line)", type=["txt", "csv"], key=f"own_{name}")
+        if file is not None:
+            target[name] = str(_kept_list(name, file.getvalue()))
+    exchangeable = st.checkbox(
+        "The users to judge, were they not members, would be like the held-out users I list: drawn from the same people, in "
+        "the same way, at the same time.",
+        key="exchangeable",
+    )
+    if not exchangeable:
+        st.info("Without this the p-values do not hold: they compare each judged person with the held-out users.")
+    return {"base": base, "target": target}
+
+
+def _kept_list(name: str, content: bytes) -> Path:
+    """The list in a private file that the background job can read."""
+    folder = frame.store().home / "lists"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{name}-", suffix=".txt", delete=False) as stream:
+        stream.write(content)
+    return Path(stream.name)
+
+
+def choose_attacks() -> dict[str, Any]:
+    """Which attacks run, and which leads."""
+    default = Experiment().attacks
+    names = st.multiselect(
+        "Attacks",
+        list(ATTACKS),
+        default=list(default.names),
+        format_func=lambda n: ATTACKS[n].title,
+        key="attack_names",
+    )
+    with st.expander("What each attack looks at"):
+        for name in ATTACKS:
+            st.markdown(
+                f"**{ATTACKS[name].title}** ({ATTACKS[name].access}, {ATTACKS[name].status}): {ATTACKS[name].summary}"
+            )
+    if not names:
+        st.info("Choose at least one attack.")
+        st.stop()
+    honest = [name for name in names if ATTACKS[name].status != "demonstration"] or names
+    lead = st.selectbox(
+        "The score named before the run",
+        honest,
+        index=honest.index(default.lead) if default.lead in honest else 0,
+        format_func=lambda n: ATTACKS[n].title,
+        key="lead",
+        help="The headline and the lookup use this one, whatever the others turn out to be.",
+    )
+    return {"names": names, "lead": lead}
+
+
+def choose_rest(document: dict[str, Any]) -> dict[str, Any]:
+    """Every other setting, with its default."""
+    default = Experiment()
+    with st.expander("All other settings"):
+        tabs = st.tabs(["Windows", "Split", "Training", "LoRA", "Base model", "Distillation", "Evaluation", "World"])
+        with tabs[0]:
+            document["prompt"] = {
+                **forms.section_form(default.prompt, "prompt", frozenset({"style"})).model_dump(),
+                **document["prompt"],
+            }
+        with tabs[1]:
+            document["split"] = forms.section_form(default.split, "split").model_dump()
+        with tabs[2]:
+            skip = frozenset({"epochs"})
+            document["target"]["training"] = {
+                **forms.section_form(default.target.training, "training", skip).model_dump(),
+                **document["target"].get("training", {}),
+            }
+        with tabs[3]:
+            document["target"]["lora"] = forms.section_form(default.target.lora, "lora").model_dump()
+        with tabs[4]:
+            skip = frozenset({"family", "source", "path", "hub_id", "revision"})
+            document["base"] = {**forms.section_form(default.base, "base", skip).model_dump(), **document["base"]}
+        with tabs[5]:
+            document["distillation"] = forms.section_form(default.distillation, "distillation").model_dump()
+            document["attacks"]["shadows"] = int(
+                st.number_input("Shadow models", 2, 64, default.attacks.shadows, key="shadows")
+            )
+        with tabs[6]:
+            document["evaluation"] = forms.section_form(default.evaluation, "evaluation").model_dump()
+        with tabs[7]:
+            null = st.checkbox(
+                "Null world: fine-tune on strangers, so that nobody audited is a member", key="null_world"
+            )
+            st.caption("A check of the whole line: honest attacks must then stay near 0.5.")
+            document["target"]["world"] = "null" if null else "members"
+    return document
+
+
+def set_up() -> None:
+    """The form of a new audit."""
+    with st.container(border=True):
+        st.subheader("1 · Data")
+        data, summary = choose_data()
+        styles = [n for n, s in PROMPT_STYLES.items() if summary["ratings"] or not s.needs_ratings]
+        style = (
+            st.segmented_control(
+                "Question put to the model",
+                styles,
+                default=styles[0],
+                format_func=lambda n: PROMPT_STYLES[n].title,
+                key="style",
+            )
+            or styles[0]
+        )
+        st.caption(PROMPT_STYLES[style].summary)
+    with st.container(border=True):
+        st.subheader("2 · Model")
+        model = choose_model()
+        if model["target"].get("source") != "own":
+            epochs = st.slider(
+                "Epochs of fine-tuning",
+                1,
+                30,
+                Experiment().target.training.epochs,
+                key="epochs",
+                help="More epochs, more memory of the members.",
+            )
+            model["target"]["training"] = {"epochs": epochs}
+    with st.container(border=True):
+        st.subheader("3 · Attacks")
+        attacks = choose_attacks()
+    document = {"data": data, "prompt": {"style": style}, **model, "attacks": attacks}
+    document = choose_rest(document)
+    with st.container(border=True):
+        left, right = st.columns([3, 1])
+        document["name"] = left.text_input("Name", value="Audit", max_chars=80, key="audit_name").strip() or "Audit"
+        document["seed"] = int(right.number_input("Seed", 0, 2**31 - 1, 0, key="seed"))
+        launch(document, summary)
+
+
+def launch(document: dict[str, Any], summary: dict[str, Any]) -> None:
+    """Estimate, launch, and the same audit for the command line."""
+    try:
+        experiment = parse_experiment(document)
+    except ConfigError as error:
+        frame.show_error(error)
+        return
+    seconds = sum(stage.seconds for stage in estimate.plan(experiment, summary))
+    st.markdown(f"Likely to take **{run_status.duration(seconds)}** on two CPU cores. It runs in the background.")
+    if st.button("Launch the audit", type="primary", icon=":material/play_arrow:", key="launch"):
+        st.query_params["job"] = run_status.launch(experiment)
+        st.rerun()
+    with st.expander("The same audit from the command line"):
+        st.code(to_toml(experiment), language="toml")
+        st.markdown("Save this as `audit.toml`, then `python -m mia_core audit audit.toml`.")
+
+
+st.title("Audit")
+job_id = st.query_params.get("job")
+if job_id:
+    run_status.show_job(job_id)
+    if st.button("Set up another audit", icon=":material/add:", key="another"):
+        del st.query_params["job"]
+        st.rerun()
+else:
+    try:
+        set_up()
+    except MemberScopeError as error:
+        frame.show_error(error)
+run_status.show_jobs()
