@@ -284,8 +284,9 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise ConfigError(f"config: there is no file {str(path)!r}; name an existing .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise ConfigError(f"config: {str(path)!r} is not a TOML file: {error}") from None
-    if document.get("data", {}).get("path") and not Path(document["data"]["path"]).is_absolute():
-        document["data"]["path"] = str((path.parent / document["data"]["path"]).resolve())
+    data = document.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"]:
+        data["path"] = str((path.parent / data["path"]).resolve())
     for override in overrides:
         apply_override(document, override)
     return parse_experiment(document)

@@ -102,16 +102,12 @@ def explain_lookup(lookup: LookupResult, result: AuditResult) -> list[str]:
     """What the evidence about one person means, and what it does not establish, a sentence or two each."""
     own = _target(result, "source") == "own"
     role = Role(lookup.role) if lookup.role else None
-    sentences = [_recorded(role, result)]
-    if lookup.score is None:
-        return [*sentences, lookup.reason]
     status = next((attack.status for attack in result.attacks if attack.name == lookup.attack), "")
-    if lookup.p_value is None:
-        sentences.append(lookup.reason)
-    else:
+    sentences = [_recorded(role, result), lookup.reason[:1].upper() + lookup.reason[1:]]
+    if lookup.p_value is not None:
         sentences += _evidence(lookup, own)
-    sentences.append(STATUS_CAVEATS.get(status, ""))
-    sentences += _strength(lookup, result)
+    if lookup.score is not None:
+        sentences += [STATUS_CAVEATS.get(status, ""), *_strength(lookup, result)]
     if lookup.p_value is not None:
         sentences += _limits(role, own)
     return [sentence for sentence in sentences if sentence]

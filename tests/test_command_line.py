@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from mia_core import __main__ as command_line
+from mia_core import __version__
+from mia_core.report.results import AuditResult
+from mia_core.store import Store
+
+ROOT = Path(__file__).parent.parent
+TINY = """
+name = "Tiny"
+[data.synthetic]
+users = 120
+items = 40
+mean_history = 12
+[prompt]
+history = 3
+windows = 2
+[base]
+width = 16
+layers = 2
+vocabulary = 300
+pretraining.epochs = 1
+[target.training]
+epochs = 1
+[attacks]
+names = ["loss", "target_minus_base"]
+lead = "target_minus_base"
+[evaluation]
+resamples = 100
+ranked_users = 0
+"""
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Runs a command in this process."""
+
+    def call(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["memberscope", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "160")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            command_line.main()
+        return Ran(int(stopped.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def test_help_and_version_need_no_model_library() -> None:
+    for option, expected in (("--help", ("demo", "audit", "lookup", "report", "list")), ("--version", (__version__,))):
+        command = [sys.executable, "-X", "importtime", "-m", "mia_core", option]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert shown.returncode == 0
+        assert all(text in shown.stdout for text in expected)
+        assert " typer\n" in shown.stderr
+        assert " torch\n" not in shown.stderr
+
+
+def test_an_empty_store_says_what_to_do_next(store: Store, run: Callable[..., Ran]) -> None:
+    assert "Run 'demo'" in run("list").out
+    for arguments in (["report", "latest"], ["lookup", "latest", "x"]):
+        ran = run(*arguments)
+        assert ran.code == 6
+        assert "no finished audit" in ran.err
+
+
+def test_list_shows_each_audit_with_its_leading_figure(saved: AuditResult, run: Callable[..., Ran]) -> None:
+    ran = run("list")
+    auc = saved.metric("distillation", "auc")
+    assert ran.code == 0
+    assert "ab1200000000" in ran.out
+    assert "Tiny audit" in ran.out
+    assert f"{auc.value:.3f}" in ran.out
+
+
+def test_report_shows_headline_figures_quality_and_notes(
+    saved: AuditResult, run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    ran = run("report", "ab12", "--json", tmp_path / "out.json")
+    assert ran.code == 0
+    assert "tells them apart" in ran.out
+    for text in ("Loss", "Distillation", "TPR at 5% FPR", "HR@10", "could not be scored", "Not resolvable"):
+        assert text in ran.out
+    document = json.loads((tmp_path / "out.json").read_text())
+    figures = {(row["attack"], row["metric"]): row["value"] for row in document["metrics"]}
+    assert figures["distillation", "auc"] == saved.metric("distillation", "auc").value
+    assert figures["distillation", "tpr_at_fpr_0.001"] is None
+
+
+def test_lookup_shows_the_evidence_and_its_limits(saved: AuditResult, run: Callable[..., Ran]) -> None:
+    ran = run("lookup", "latest", "00123")
+    assert ran.code == 0
+    assert "more member-like than on" in ran.out
+    assert "does not establish" in ran.out
+    assert run("lookup", "latest", "123").code == 6
+    assert run("lookup", "latest", "00123", "--attack", "loss").out != ran.out
+    assert "[red]Ana" in run("lookup", "latest", "[red]Ana").out
+
+
+def test_control_characters_never_reach_the_terminal(
+    run: Callable[..., Ran],
+    make_result: Callable[..., AuditResult],
+    save_audit: Callable[[AuditResult], AuditResult],
+) -> None:
+    save_audit(make_result(name="\x1b[2Jwiped", notes=["\x1b]0;title\x07"]))
+    assert not any(c in text for text in (run("list").out, run("report", "latest").out) for c in "\x1b\x07")
+    assert "\x1b" not in run("lookup", "latest", "\x1b[2J").err
+
+
+def test_lookup_wants_an_id_or_a_history_not_both(saved: AuditResult, run: Callable[..., Ran], tmp_path: Path) -> None:
+    history = tmp_path / "history.txt"
+    history.write_text("A film\n")
+    assert run("lookup", "latest").code == 2
+    assert run("lookup", "latest", "00123", "--history", history).code == 2
+    assert run("lookup", "latest", "--history", history, "--attack", "loss").code == 2
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n \n", b"\xff\xfe\x00A", b"x" * 1_000_001])
+def test_an_unusable_history_is_an_error_that_says_so(
+    saved: AuditResult, run: Callable[..., Ran], tmp_path: Path, content: bytes | None
+) -> None:
+    history = tmp_path / "history.txt"
+    if content is not None:
+        history.write_bytes(content)
+    ran = run("lookup", "latest", "--history", history)
+    assert ran.code == 3
+    assert "--history" in ran.err
+
+
+def test_settings_that_do_not_exist_name_the_nearest_one(store: Store, run: Callable[..., Ran], tmp_path: Path) -> None:
+    config = tmp_path / "tiny.toml"
+    config.write_text(TINY)
+    for setting, hint in (("sed=3", "'seed'"), ("seed=-1", "seed is -1"), ("seed", "field=value")):
+        ran = run("audit", config, "--set", setting)
+        assert ran.code == 2
+        assert hint in ran.err
+    for text in ("data = 3", "[data]\npath = 3", "seed = [", "\0", "[base]\nfamily = {x = 1}"):
+        config.write_text(text)
+        ran = run("audit", config)
+        assert ran.code == 2, ran.err
+    assert run("audit", tmp_path / "missing.toml").code == 2
+    assert run("audit").code == 2
+
+
+def test_what_cannot_work_is_said_before_anything_runs(store: Store, run: Callable[..., Ran], tmp_path: Path) -> None:
+    config = tmp_path / "tiny.toml"
+    config.write_text(TINY)
+    missing = run("audit", config, "--data", tmp_path / "missing.csv")
+    assert missing.code == 3
+    assert "missing.csv" in missing.err
+    assert run("audit", config, "--json", tmp_path / "no" / "folder.json").code == 2
+    assert store.entries() == []
+
+
+def test_a_fault_of_ours_is_one_calm_line_and_the_log_holds_nobodys_data(
+    saved: AuditResult, store: Store, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("Ana watched Solaris")
+
+    monkeypatch.setattr(command_line, "show_report", broken)
+    ran = run("report", "latest")
+    assert ran.code == 1
+    assert ran.err.count("\n") == 1
+    assert "Traceback" not in ran.err
+    log = store.home / "logs" / "command-line.log"
+    assert str(log) in ran.err
+    assert "ValueError at" in log.read_text()
+    assert "Solaris" not in log.read_text() + ran.err
+
+
+def test_an_audit_from_config_to_report_lookup_and_second_run(
+    store: Store, run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    config, first, second = tmp_path / "tiny.toml", tmp_path / "first.json", tmp_path / "second.json"
+    config.write_text(TINY)
+    ran = run("audit", config, "--set", "seed=5", "--json", first, "--threads", 1)
+    assert ran.code == 0, ran.err
+    assert "Target minus base" in ran.out
+    assert "Fine-tune the target" in ran.err
+    document = json.loads(first.read_text())
+    by_role = {row["role"]: row for row in document["users"]}
+    assert by_role["audited_member"]["p_values"]["loss"] is not None
+    assert by_role["known_member"]["p_values"]["loss"] is None
+
+    start = time.monotonic()
+    assert run("audit", config, "--set", "seed=5", "--json", second).code == 0
+    assert time.monotonic() - start < 5
+    assert json.loads(second.read_text()) == document
+
+    assert "p-value" in run("lookup", "tiny", by_role["audited_member"]["user"]).out
+    stranger = tmp_path / "history.txt"
+    stranger.write_text("No such film\n" * 9)
+    assert "annot be scored" in run("lookup", "latest", "--history", stranger).out
+
+
+def test_ctrl_c_stops_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
+    config = tmp_path / "tiny.toml"
+    config.write_text(TINY.replace("epochs = 1\n[target", "epochs = 1000\n[target"))
+    environment = {**os.environ, "MIA_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mia_core", "audit", str(config)]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    # The split is stored before the base is trained, and that takes far longer than this test.
+    while not list((tmp_path / "home").glob("artifacts/*/*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "run the same command again" in err
+    assert "Traceback" not in err
