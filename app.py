@@ -1,5 +1,8 @@
 """MemberScope's web app: `streamlit run app.py`."""
 
-from mia_core.ui.application import build
+import streamlit as st
 
-app = build()
+from mia_core.ui.application import MIDDLEWARE, ROUTER, with_supervisor
+
+# Streamlit looks for this very assignment; the router is a script of its own, so that no deep link goes round it.
+app = st.App(ROUTER, middleware=MIDDLEWARE, lifespan=with_supervisor)

@@ -129,7 +129,7 @@ def save(interactions: Interactions, suggestion: str) -> None:
     ):
         key = library.save(frame.store(), interactions, name.strip() or "Data")
         forget_upload()
-        st.switch_page("pages/audit.py", query_params={"data": key})
+        frame.go("audit", data=key)
 
 
 @st.cache_data(show_spinner="Reading…", max_entries=4)
@@ -194,4 +194,4 @@ if kept:
         ),
         hide_index=True,
     )
-    st.page_link("pages/audit.py", label="Set up an audit with one of them", icon=":material/science:")
+    frame.link("audit", "Set up an audit with one of them", ":material/science:")

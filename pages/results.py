@@ -234,11 +234,8 @@ def show_users(result: AuditResult) -> None:
     )
     rows = event["selection"]["rows"]
     if rows and rows[0] < view.height:
-        st.page_link(
-            "pages/lookup.py",
-            label="Look this user up",
-            icon=":material/person_search:",
-            query_params={"audit": result.key, "user": str(view["user"][rows[0]])},
+        frame.link(
+            "lookup", "Look this user up", ":material/person_search:", audit=result.key, user=str(view["user"][rows[0]])
         )
     else:
         st.caption("Choose a row to look that user up. Scores of known users are out of fold; they have no p-value.")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from mia_core.experiment import Experiment, load_experiment
-from mia_core.ui import run_status
-from mia_core.ui.main import ROOT
+from mia_core.ui import frame, run_status
 
 
 def demo() -> Experiment:
     """The built-in demonstration."""
-    return load_experiment(ROOT / "assets" / "demo.toml")
+    return load_experiment(frame.ROOT / "assets" / "demo.toml")
 
 
 st.title("Was this recommender trained on your data?")
@@ -38,8 +37,8 @@ if job_id is None:
             "Bring interaction data and choose a model to fine-tune on one half of the users, or bring a model that is "
             "already fine-tuned with the users you know about."
         )
-        st.page_link("pages/data.py", label="Bring your data", icon=":material/upload_file:")
-        st.page_link("pages/audit.py", label="Set up an audit", icon=":material/science:")
+        frame.link("data", "Bring your data", ":material/upload_file:")
+        frame.link("audit", "Set up an audit", ":material/science:")
 else:
     run_status.show_job(job_id, audience="demo")
     if st.button("Back to the start", icon=":material/arrow_back:", key="back_to_start"):

@@ -50,7 +50,7 @@ class SecurityHeaders:
 
 
 @contextlib.asynccontextmanager
-async def _with_supervisor(app: st.App) -> AsyncIterator[None]:
+async def with_supervisor(app: st.App) -> AsyncIterator[None]:
     """Jobs that a crash or a reboot left behind go on as soon as the app is up."""
     try:
         ensure_supervisor(home_folder())
@@ -59,7 +59,5 @@ async def _with_supervisor(app: st.App) -> AsyncIterator[None]:
     yield
 
 
-def build() -> st.App:
-    """The application; the router is a script of its own, so that no deep link goes round it."""
-    router = Path(__file__).with_name("main.py")
-    return st.App(router, middleware=[Middleware(SecurityHeaders)], lifespan=_with_supervisor)
+MIDDLEWARE = [Middleware(SecurityHeaders)]
+ROUTER = Path(__file__).with_name("main.py")

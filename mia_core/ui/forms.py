@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import textwrap
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -85,7 +86,7 @@ def _step(default: float) -> float:
 @cache
 def help_texts(kind: type[Section]) -> dict[str, str]:
     """The sentence under each field of a section, as it stands in the config's source."""
-    body = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body[0]
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     texts: dict[str, str] = {}
     previous = ""
     for node in getattr(body, "body", []):

@@ -5,15 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 import streamlit as st
+from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner_utils.exceptions import RerunException, StopException
 
 from mia_core.errors import MemberScopeError, NotFound
 from mia_core.jobs.queue import Queue
 from mia_core.report.results import AuditResult, read_result, read_table
 from mia_core.store import Entry, Store, home_folder
+
+ROOT = Path(__file__).parents[2]
+PAGES = {
+    "start": ("Start", ":material/home:"),
+    "data": ("Data", ":material/table:"),
+    "audit": ("Audit", ":material/science:"),
+    "results": ("Results", ":material/monitoring:"),
+    "lookup": ("Lookup", ":material/person_search:"),
+}
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +44,24 @@ h1 {letter-spacing: -0.02em;}
 }
 </style>
 """
+
+
+def pages() -> dict[str, Page]:
+    """Every page by its name, which is also its address."""
+    return {
+        name: st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "start")
+        for name, (title, icon) in PAGES.items()
+    }
+
+
+def link(page: str, label: str, icon: str | None = None, **query: str) -> None:
+    """A link to a page; `query` goes into its address."""
+    st.page_link(pages()[page], label=label, icon=icon, query_params=query or None)
+
+
+def go(page: str, **query: str) -> NoReturn:
+    """Opens a page."""
+    st.switch_page(pages()[page], query_params=query or None)
 
 
 def style() -> None:
@@ -122,7 +151,7 @@ def empty_state(text: str, label: str, page: str) -> None:
     """Says what is missing and leads to where it is made."""
     with st.container(border=True):
         st.markdown(text)
-        st.page_link(f"pages/{page}.py", label=label, icon=":material/arrow_forward:")
+        link(page, label, ":material/arrow_forward:")
 
 
 def _folder(key: str) -> Path:

@@ -104,14 +104,9 @@ def _stages(job: Job) -> None:
 def _finished(job: Job) -> None:
     if job.kind == "audit" and job.result_key:
         if st.session_state.pop("open_result", None) == job.result_key:
-            st.switch_page("pages/results.py", query_params={"audit": job.result_key})
+            frame.go("results", audit=job.result_key)
         st.success("This audit is finished.", icon=":material/check_circle:")
-        st.page_link(
-            "pages/results.py",
-            label="Open the results",
-            icon=":material/monitoring:",
-            query_params={"audit": job.result_key},
-        )
+        frame.link("results", "Open the results", ":material/monitoring:", audit=job.result_key)
 
 
 def _stopped(job: Job) -> None:
@@ -143,6 +138,6 @@ def show_jobs() -> None:
             state.badge(label, color=colour)  # type: ignore[arg-type]
             with link:
                 if job.state == "finished" and job.result_key:
-                    st.page_link("pages/results.py", label="Results", query_params={"audit": job.result_key})
+                    frame.link("results", "Results", None, audit=job.result_key)
                 else:
-                    st.page_link("pages/audit.py", label="Open", query_params={"job": job.id})
+                    frame.link("audit", "Open", None, job=job.id)
