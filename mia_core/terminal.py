@@ -52,7 +52,7 @@ class ProgressBars:
     def plan(self, stages: Sequence[StagePlan]) -> None:
         """Draws an empty bar for each stage."""
         self._started = time.monotonic()
-        self._whole = self._bars.add_task("Whole audit", total=sum(stage.seconds for stage in stages), note="")
+        self._whole = self._bars.add_task("Everything", total=sum(stage.seconds for stage in stages), note="")
         for stage in stages:
             self._add(stage.name, stage.seconds)
 
