@@ -76,10 +76,10 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
     stages = [StagePlan(READ, 0.5 + work.interactions / 400_000)]
     own = experiment.target.source == "own"
     if experiment.base.source == "offline" and not own:
-        stages.append(StagePlan(BASE, work.train(work.public_windows, experiment.base.pretraining)))
+        stages.append(StagePlan(BASE, work.pretrain(experiment.base)))
     if not own:
-        members = work.public_windows / 2 if experiment.target.world == "null" else work.members * work.windows
-        stages.append(StagePlan(TARGET, work.train(members, experiment.target.training)))
+        trainees = work.public / 2 if experiment.target.world == "null" else work.members
+        stages.append(StagePlan(TARGET, work.train(trainees * work.windows, experiment.target.training)))
     stages += _reference_stages(experiment, work)
     for view in views(experiment):
         stages.append(StagePlan(observe_stage(view), work.observe(work.scored * work.windows)))
@@ -98,12 +98,11 @@ def _reference_stages(experiment: Experiment, work: _Work) -> list[StagePlan]:
     stages = []
     fresh = config.student is not None or not config.warm_start or "base" not in wanted
     if fresh and any(view.startswith(("soft", "student", "leaking")) for view in wanted):
-        pretraining = (config.student or experiment.base).pretraining
-        stages.append(StagePlan(STUDENT_BASE, work.train(work.public_windows, pretraining)))
+        stages.append(StagePlan(STUDENT_BASE, work.pretrain(config.student or experiment.base)))
     for view in wanted:
         kind, _, number = view.partition(" ")
         if kind == "soft":
-            drawn = min(config.soft_windows * work.public, work.drawn_windows)
+            drawn = work.drawn(config.soft_windows)
             stages.append(StagePlan(soft_stage(int(number)), 1.3 * work.train(drawn, config.soft_training)))
         elif kind == "student":
             known = work.known * work.windows * (1 - 1 / config.folds) / 2
@@ -129,9 +128,15 @@ class _Work:
         self.members = (1 - split.public_share) * split.member_share * users
         self.scored = (1 - split.public_share) * users
         self.known = split.known_share * self.scored
-        self.public_windows = self.public * max(1.0, mean_history / window)
-        self.drawn_windows = self.public * max(1.0, mean_history - window)
+        self.offsets = max(1.0, mean_history - window)
         self.factor = _size(experiment.base) * (0.3 + 0.7 * window / 9)
+
+    def drawn(self, count: int) -> float:
+        # Histories differ in length: the short ones run out of offsets first.
+        return self.public * min(0.85 * count, 0.8 * self.offsets)
+
+    def pretrain(self, base: Base) -> float:
+        return self.train(self.drawn(base.pretraining_windows), base.pretraining)
 
     def train(self, windows: float, training: Training) -> float:
         return 0.3 + self.factor * windows * training.epochs * TRAIN_SECONDS

@@ -36,6 +36,10 @@ from mia_core.types import Metric, Progress, Role, Silent
 FEATURES = ("loss", "confidence", "entropy", "hidden")
 
 
+ONE_THREAD_BELOW = 96
+"""Models of less width than this lose more by sharing out their small products over cores than they gain."""
+
+
 def run_audit(
     experiment: Experiment, store: Store, progress: Progress | None = None, runtime: Runtime | None = None
 ) -> AuditResult:
@@ -56,9 +60,10 @@ def run_audit(
 
 def start(experiment: Experiment, store: Store, progress: Progress, runtime: Runtime, *, announce: bool = True) -> Run:
     """Opens the data and settles what depends on the machine: the device and, before hashing, the precision."""
-    if runtime.threads:
-        torch.set_num_threads(runtime.threads)
     device = choose_device(runtime.device)
+    small = experiment.base.source == "offline" and experiment.base.width < ONE_THREAD_BELOW
+    if runtime.threads or small:
+        torch.set_num_threads(runtime.threads or 1)
     experiment = _with_precision(experiment, device)
     interactions = open_interactions(experiment.data, experiment.seed, store)
     if announce:

@@ -93,13 +93,14 @@ class Run:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Announces a stage; it counts as cached when nothing in it had to be built."""
+        """Announces a stage; it counts as cached when all that it asked for was in the store."""
         self.progress.start(name)
-        self._built = False
+        self._built, self._asked = False, False
         started = time.monotonic()
         yield
-        self.times.append(StageTime(name, time.monotonic() - started, cached=not self._built))
-        self.progress.finish(name, cached=not self._built)
+        cached = self._asked and not self._built
+        self.times.append(StageTime(name, time.monotonic() - started, cached))
+        self.progress.finish(name, cached)
 
     def build(self, key: str, kind: str, write: Callable[[Path], None], *, name: str = "", keep: bool = False) -> Path:
         """The artifact of a key, built where it is missing."""
@@ -108,6 +109,7 @@ class Run:
             self._built = True
             write(folder)
 
+        self._asked = True
         return self.store.build(key, kind, build_and_note, name=name, keep=keep)
 
     # Users and their windows
@@ -196,13 +198,12 @@ class Run:
         """The windows of everybody who gets a score."""
         return self.windows(self.scored)
 
-    def windows(self, users: Sequence[str], every: bool = False) -> Samples:
-        """The windows of some users; `every`: as many as their history holds."""
-        return audit_samples(users, self.events, self.writer, None if every else self.experiment.prompt.windows)
+    def windows(self, users: Sequence[str]) -> Samples:
+        """The windows of some users that train the target and are scored."""
+        return audit_samples(users, self.events, self.writer, self.experiment.prompt.windows)
 
-    def drawn(self, users: Sequence[str]) -> Samples:
-        """Unlabelled training windows for soft-only references."""
-        count = self.experiment.distillation.soft_windows
+    def drawn(self, users: Sequence[str], count: int) -> Samples:
+        """Unlabelled training windows, at most `count` per user; they may overlap."""
         return drawn_samples(users, self.events, self.writer, count, self.experiment.seed)
 
     @cached_property
@@ -262,7 +263,7 @@ class Run:
                 tokenizer = train_tokenizer(titles, self.writer.literals, config.vocabulary)
             model = build_offline(config, tokenizer, derive_seed(self.experiment.seed, purpose), self.device)
             if self.public:
-                samples = self.windows(self.public, every=True)
+                samples = self.drawn(self.public, config.pretraining_windows)
                 self._fit(model, samples, hard_loss(), config.pretraining, key, purpose)
             save_model(model, folder)
 
@@ -414,7 +415,7 @@ class Run:
                 model = before.load()
                 if before is self.student_start:
                     model = self._trainable(model, purpose)
-                samples = self.drawn(users) if drawn else self.windows(users)
+                samples = self.drawn(users, config.soft_windows) if drawn else self.windows(users)
                 loss = distillation_loss(self.target.load(), phase.hard_weight, config.temperature)
                 self._fit(model, samples, loss, phase.training, key, f"{purpose} phase {phase.hard_weight}")
                 save_model(model, folder)
@@ -474,6 +475,7 @@ class Run:
 
     _view_models: dict[str, Model] = field(default_factory=dict)
     _built: bool = False
+    _asked: bool = False
     split_key: str = ""
 
 

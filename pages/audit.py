@@ -18,7 +18,7 @@ from mia_core.experiment import Experiment, parse_experiment, to_toml
 from mia_core.ui import forms, frame, run_status
 
 BUILT_IN = "built-in"
-FAMILIES = {"t5": "T5 (encoder and decoder)", "gpt2": "GPT-2 (decoder)", "llama": "LLaMA (decoder)"}
+FAMILIES = {"t5": "T5", "gpt2": "GPT-2", "llama": "LLaMA"}
 SOURCES = {
     "offline": "A small model, trained here",
     "local": "A model folder on this machine",
