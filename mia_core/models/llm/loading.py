@@ -63,12 +63,11 @@ def train_tokenizer(titles: Sequence[str], literals: Sequence[str], vocabulary: 
     """
     tokenizer = Tokenizer(models.BPE())
     longest_first = sorted({literal for literal in literals if literal}, key=len, reverse=True)
-    pieces: list[pre_tokenizers.PreTokenizer] = []
+    # An answer follows its prompt after a space, which would else make " Title" and "Title" different tokens.
+    pieces: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Split(Regex("^ (?=.)"), "removed")]
     if longest_first:
         pattern = Regex("|".join(_escaped(literal) for literal in longest_first))
         pieces.append(pre_tokenizers.Split(pattern, "isolated"))
-    # An answer follows its prompt after a space, which would else make " Title" and "Title" different tokens.
-    pieces.append(pre_tokenizers.Split(Regex("^ (?=.)"), "removed"))
     pieces.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(pieces)
     tokenizer.decoder = decoders.ByteLevel()
