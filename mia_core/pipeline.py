@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from sklearn.decomposition import PCA
 
 from mia_core import estimate
 from mia_core.attacks.catalogue import ATTACKS
-from mia_core.attacks.contract import Attack, out_of_fold_scores
+from mia_core.attacks.contract import out_of_fold_scores
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.fused import hidden, scalars
 from mia_core.data.interactions import Interactions
@@ -23,9 +22,8 @@ from mia_core.evaluate.intervals import mean_interval
 from mia_core.evaluate.metrics import attack_metrics, best_threshold, roc_table
 from mia_core.experiment import Experiment, Runtime
 from mia_core.keys import content_key
+from mia_core.models.device import choose_device, device_name, resolve_precision, use_threads
 from mia_core.models.llm.distillation import agreement
-from mia_core.models.llm.loading import choose_device
-from mia_core.models.llm.training import resolve_precision
 from mia_core.models.ranking import hits_and_gains, language_model_scores, popularity_scores, ranking_task
 from mia_core.report.results import Agreement, AttackSummary, AuditResult, Quality, read_result
 from mia_core.seeds import derive_seed, generator
@@ -63,7 +61,7 @@ def start(experiment: Experiment, store: Store, progress: Progress, runtime: Run
     device = choose_device(runtime.device)
     small = experiment.base.source == "offline" and experiment.base.width < ONE_THREAD_BELOW
     if runtime.threads or small:
-        torch.set_num_threads(runtime.threads or 1)
+        use_threads(runtime.threads or 1)
     experiment = _with_precision(experiment, device)
     interactions = open_interactions(experiment.data, experiment.seed, store)
     if announce:
@@ -154,7 +152,7 @@ def _audit(run: Run, key: str) -> _Findings:
         agreement=agreements,
         stages=run.times,
         notes=_notes(run, users, skipped),
-        device=_device_name(run.device),
+        device=device_name(run.device),
         versions={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "scikit-learn")},
     )
     tables = {"users": users, "features": features}
@@ -365,9 +363,9 @@ def _notes(run: Run, users: pl.DataFrame, skipped: Mapping[str, str]) -> list[st
     return notes
 
 
-def _with_precision(experiment: Experiment, device: torch.device) -> Experiment:
+def _with_precision(experiment: Experiment, device: Any) -> Experiment:
     """The experiment with every "auto" precision replaced by what it means on this device."""
-    precision = "float32" if resolve_precision("auto", device) is None else "bfloat16"
+    precision = resolve_precision("auto", device)
 
     def settle(value: Any) -> Any:
         if isinstance(value, dict):
@@ -385,12 +383,3 @@ def _file_text(path: str) -> str:
         return ""
     with open(path, encoding="utf-8-sig") as stream:
         return stream.read()
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
-
-
-__all__ = ["Attack", "audit_key", "divide", "gather", "run_audit", "start", "summarise"]

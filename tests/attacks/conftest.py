@@ -41,7 +41,9 @@ def observations(rng: np.random.Generator, user_shift: np.ndarray, user_index: n
 def world() -> Callable[..., tuple[Evidence, np.ndarray, Known]]:
     """Makes (audited evidence, truth, known users); `strength` is how much training raised the members' answers."""
 
-    def make(strength: float, *, audited: int = 120, known: int = 80, seed: int = 0) -> tuple[Evidence, np.ndarray, Known]:
+    def make(
+        strength: float, *, audited: int = 120, known: int = 80, seed: int = 0
+    ) -> tuple[Evidence, np.ndarray, Known]:
         rng = np.random.default_rng(seed)
         users = audited + known
         member = np.arange(users) % 2 == 0

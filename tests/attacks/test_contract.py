@@ -28,7 +28,7 @@ def test_it_is_frozen_and_says_what_it_is(name: str) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         attack().title = "x"  # type: ignore[misc]
     for text in (attack.title, attack.summary, attack.access, attack.passes, attack.source, attack.__doc__):
-        assert text and text.strip()
+        assert (text or "").strip()
     assert attack.access in {"labels only", "logits", "white box"}
     assert attack.status in {HONEST, PUBLISHED, DEMONSTRATION}
     assert attack.needs <= VIEWS

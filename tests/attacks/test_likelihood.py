@@ -26,7 +26,8 @@ def by_hand(evidence: Evidence, view: str, name: str) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("attack", "field", "sign"), [("loss", "log_probability", 1), ("confidence", "top_probability", 1), ("entropy", "entropy", -1)]
+    ("attack", "field", "sign"),
+    [("loss", "log_probability", 1), ("confidence", "top_probability", 1), ("entropy", "entropy", -1)],
 )
 def test_scores_are_plain_means_with_the_right_sign(attack: str, field: str, sign: int, world: World) -> None:
     audited, _, known = world(1.0)

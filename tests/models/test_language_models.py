@@ -11,12 +11,12 @@ import torch
 
 from mia_core.errors import ModelError
 from mia_core.experiment import Base, Lora, Training
+from mia_core.models.device import choose_device
 from mia_core.models.llm.distillation import agreement, check_same_tokens, distillation_loss
 from mia_core.models.llm.language_model import LanguageModel
 from mia_core.models.llm.loading import (
     add_lora,
     build_offline,
-    choose_device,
     fetch_from_hub,
     load_adapter,
     load_local,

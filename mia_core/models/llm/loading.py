@@ -37,19 +37,6 @@ HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
 
-def choose_device(wish: str) -> torch.device:
-    """The device to run on: CUDA where there is one, else the CPU.
-
-    Raises:
-        ModelError: "cuda" was asked for and there is none.
-    """
-    if wish == "cuda" and not torch.cuda.is_available():
-        raise ModelError(
-            "device is 'cuda', and this machine has no CUDA GPU that torch can use; choose 'auto' or 'cpu'"
-        )
-    return torch.device("cuda" if wish != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 def train_tokenizer(titles: Sequence[str], literals: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on the spot; it can write any text, also titles it never met.
 

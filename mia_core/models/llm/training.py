@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import load_file, save_file
 
+from mia_core.models.device import resolve_precision
 from mia_core.models.llm.language_model import LanguageModel
 from mia_core.observe.observations import AnswerOutputs, Encoded
 from mia_core.seeds import derive_seed, generator
@@ -37,13 +38,6 @@ def hard_loss(label_smoothing: float = 0.0) -> BatchLoss:
         )
 
     return loss
-
-
-def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type, or None for plain float32: "auto" is bfloat16 where the GPU computes it."""
-    if precision == "auto":
-        precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return torch.bfloat16 if precision == "bfloat16" else None
 
 
 def length_bucketed_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -85,7 +79,8 @@ def fit(
     )
     checkpoint = _Checkpoint(scratch, parameters, optimizer, schedule)
     first, best, stale = checkpoint.restore()
-    model.autocast = resolve_precision(training.precision, model.device)
+    half = resolve_precision(training.precision, model.device) == "bfloat16"
+    model.autocast = torch.bfloat16 if half else None
     lengths = [len(sample.prompt) + len(sample.answer) for sample in samples]
     for epoch in range(first, training.epochs):
         torch.manual_seed(derive_seed(seed, "epoch", epoch))

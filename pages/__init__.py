@@ -1,0 +1,1 @@
+"""One script per page: forms in, read results, draw."""
