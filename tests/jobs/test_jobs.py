@@ -1,0 +1,239 @@
+"""Background jobs with real processes and real kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mia_core.errors import NotFound
+from mia_core.jobs.progress import JobProgress
+from mia_core.jobs.queue import Job, Queue
+from mia_core.jobs.supervisor import ensure_supervisor, living
+from mia_core.types import StagePlan
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home whose supervisor is quick and runs the toy kind of job."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    for name, value in {
+        "MIA_JOB_RUNNER": "toy_runner",
+        "MIA_POLL_SECONDS": "0.05",
+        "MIA_IDLE_SECONDS": "3",
+        "MIA_GRACE_SECONDS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    folder = tmp_path / "home"
+    yield folder
+    for process in processes(folder):
+        process.kill()
+
+
+def processes(home: Path) -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["cmdline"]) if str(home) in (p.info["cmdline"] or [])]
+
+
+def supervisors(home: Path) -> list[psutil.Process]:
+    return [p for p in processes(home) if "mia_core.jobs.supervisor" in p.cmdline()]
+
+
+def wait(queue: Queue, job_id: str, until: Callable[[Job], bool], seconds: float = 20) -> Job:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        job = queue.get(job_id)
+        if until(job):
+            return job
+        time.sleep(0.03)
+    raise AssertionError(f"still {queue.get(job_id)}")
+
+
+def launch(home: Path, **payload: Any) -> tuple[Queue, Job]:
+    queue = Queue(home)
+    job = queue.submit("toy", "Toy", {"seconds": 0.2, **payload})
+    ensure_supervisor(home)
+    return queue, job
+
+
+def stages_built(home: Path) -> list[str]:
+    return [line.split()[0] for line in (home / "done.txt").read_text().splitlines()]
+
+
+def over(job: Job) -> bool:
+    return job.state not in ("queued", "running")
+
+
+def test_a_job_runs_to_its_result_with_progress(home: Path) -> None:
+    queue, job = launch(home, seconds=0.5)
+    seen = wait(queue, job.id, lambda j: j.stage == "two")
+    assert seen.seconds_left is not None
+    assert 0 < seen.fraction < 1
+    assert [stage["state"] for stage in seen.stages] == ["done", "running", "waiting"]
+    done = wait(queue, job.id, over)
+    assert (done.state, done.fraction) == ("finished", 1.0)
+    assert len(done.result_key) == 64
+
+
+def test_a_job_that_was_killed_goes_on_at_its_last_finished_stage(home: Path) -> None:
+    queue, job = launch(home, seconds=0.6)
+    running = wait(queue, job.id, lambda j: j.stage == "two" and j.pid is not None)
+    assert running.pid is not None
+    os.kill(running.pid, signal.SIGKILL)
+    assert wait(queue, job.id, over).state == "finished"
+    assert stages_built(home) == ["one", "two", "two", "three"]
+    assert queue.get(job.id).attempts == 2
+
+
+def test_a_killed_supervisor_loses_nothing_and_the_next_one_adopts_the_job(home: Path) -> None:
+    queue, job = launch(home, seconds=0.8)
+    running = wait(queue, job.id, lambda j: j.stage == "one" and j.pid is not None)
+    (old,) = supervisors(home)
+    old.kill()
+    old.wait(5)
+    ensure_supervisor(home)
+    assert wait(queue, job.id, over).state == "finished"
+    assert queue.get(job.id).pid == running.pid
+    assert stages_built(home) == ["one", "two", "three"]
+
+
+def test_supervisor_and_job_killed_together_are_made_good(home: Path) -> None:
+    queue, job = launch(home, seconds=0.6)
+    running = wait(queue, job.id, lambda j: j.stage == "two" and j.pid is not None)
+    for process in [*supervisors(home), psutil.Process(running.pid)]:
+        process.kill()
+        process.wait(5)
+    ensure_supervisor(home)
+    assert wait(queue, job.id, over).state == "finished"
+    assert stages_built(home).count("one") == 1
+
+
+def test_a_job_outlives_the_program_that_launched_it(home: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mia_core.jobs.queue import Queue;"
+        "from mia_core.jobs.supervisor import ensure_supervisor; h = Path(sys.argv[1]);"
+        "print(Queue(h).submit('toy', 'Toy', {'seconds': 0.4}).id); ensure_supervisor(h); sys.stdout.flush();"
+        "import os; os.kill(os.getpid(), 9)"
+    )
+    launched = subprocess.run(
+        [sys.executable, "-c", code, str(home)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert launched.returncode == -signal.SIGKILL
+    assert wait(Queue(home), launched.stdout.strip(), over).state == "finished"
+
+
+def test_there_is_never_a_second_supervisor(home: Path) -> None:
+    queue, job = launch(home, seconds=0.4)
+    for _ in range(5):
+        ensure_supervisor(home)
+    wait(queue, job.id, over)
+    assert len(supervisors(home)) == 1
+
+
+def test_cancel_stops_the_process(home: Path) -> None:
+    queue, job = launch(home, seconds=20)
+    running = wait(queue, job.id, lambda j: j.stage == "one" and j.pid is not None)
+    assert running.pid is not None
+    queue.cancel(job.id)
+    assert wait(queue, job.id, over).state == "cancelled"
+    end = time.monotonic() + 5
+    while living(running.pid, running.process_created) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert living(running.pid, running.process_created) is None
+
+
+def test_another_process_with_the_same_number_is_never_taken_for_the_job() -> None:
+    assert living(os.getpid(), psutil.Process().create_time()) is not None
+    assert living(os.getpid(), psutil.Process().create_time() - 100) is None
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_one_runs_at_a_time(home: Path) -> None:
+    queue, first = launch(home, seconds=1.0)
+    second = queue.submit("toy", "Later", {"seconds": 0.1})
+    wait(queue, first.id, lambda j: j.state == "running")
+    assert queue.get(second.id).state == "queued"
+    queue.cancel(second.id)
+    assert queue.get(second.id).state == "cancelled"
+
+
+def test_an_explained_error_is_shown_as_it_is(home: Path) -> None:
+    queue, job = launch(home, fail="two")
+    failed = wait(queue, job.id, over)
+    assert (failed.state, failed.message) == ("failed", "line 3, column rating: give a number")
+    again = queue.retry(job.id)
+    assert again.id != job.id
+    wait(queue, again.id, over)
+    assert stages_built(home).count("one") == 1
+
+
+def test_an_unexpected_error_is_calm_and_its_log_holds_no_data(home: Path) -> None:
+    queue, job = launch(home, **{"break": "one"})
+    failed = wait(queue, job.id, over)
+    assert failed.state == "failed"
+    assert f"{job.id}.log" in failed.message
+    log = (home / "logs" / f"{job.id}.log").read_text()
+    assert "RuntimeError" in log
+    assert "toy_runner.py" in log
+    assert "secret-user-42" not in log + failed.message
+
+
+def test_a_job_that_keeps_dying_fails_with_a_way_out(tmp_path: Path) -> None:
+    queue = Queue(tmp_path)
+    job = queue.submit("toy", "Toy", {})
+    for _ in range(3):
+        claimed = queue.claim()
+        assert claimed is not None
+        queue.process_died(claimed)
+    failed = queue.get(job.id)
+    assert failed.state == "failed"
+    assert "smaller" in failed.message
+
+
+def test_the_same_work_is_not_queued_twice(tmp_path: Path) -> None:
+    queue = Queue(tmp_path)
+    first = queue.submit("toy", "Toy", {"a": 1})
+    assert queue.submit("toy", "Toy", {"a": 1}).id == first.id
+    assert queue.submit("toy", "Toy", {"a": 2}).id != first.id
+    claimed = queue.claim()
+    assert claimed is not None
+    assert claimed.id == first.id
+    queue.finish(first.id, "k")
+    assert queue.submit("toy", "Toy", {"a": 1}).id != first.id
+
+
+def test_a_pasted_history_is_forgotten_when_its_job_has_ended(tmp_path: Path) -> None:
+    queue = Queue(tmp_path)
+    for end in (lambda i: queue.finish(i, "k"), lambda i: queue.fail(i, "no"), queue.cancel):
+        job = queue.submit("lookup", "Lookup", {"audit": "x", "history": ["A private film"]})
+        end(job.id)
+        assert "history" not in queue.get(job.id).payload
+    assert b"A private film" not in b"".join(p.read_bytes() for p in tmp_path.glob("jobs.sqlite"))
+
+
+def test_an_unknown_job_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no job 'nope'"):
+        Queue(tmp_path).get("nope")
+
+
+def test_the_time_left_follows_the_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("mia_core.jobs.progress.time.monotonic", lambda: clock[0])
+    queue = Queue(tmp_path)
+    job = queue.submit("toy", "Toy", {})
+    progress = JobProgress(queue, job.id)
+    progress.plan([StagePlan("a", 10), StagePlan("b", 10)])
+    progress.start("a")
+    clock[0] = 30.0
+    progress.finish("a", cached=False)
+    slow = queue.get(job.id)
+    assert slow.fraction == pytest.approx(0.5)
+    assert slow.seconds_left == pytest.approx(30.0)
