@@ -128,6 +128,7 @@ class _Work:
         self.members = (1 - split.public_share) * split.member_share * users
         self.scored = (1 - split.public_share) * users
         self.known = split.known_share * self.scored
+        self.window = window
         self.offsets = max(1.0, mean_history - window)
         self.factor = _size(experiment.base) * (0.3 + 0.7 * window / 9)
 
@@ -136,7 +137,7 @@ class _Work:
         return self.public * min(0.85 * count, 0.8 * self.offsets)
 
     def pretrain(self, base: Base) -> float:
-        return self.train(self.drawn(base.pretraining_windows), base.pretraining)
+        return self.train(self.public * (self.offsets + self.window) / self.window, base.pretraining)
 
     def train(self, windows: float, training: Training) -> float:
         return 0.3 + self.factor * windows * training.epochs * TRAIN_SECONDS

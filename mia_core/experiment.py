@@ -142,9 +142,8 @@ class Base(Section):
     """Offline models: size of the byte-level BPE vocabulary, trained on `public` users' titles."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Offline models: dropout in every training of this model."""
-    pretraining_windows: Annotated[int, Field(ge=1, le=10_000)] = 60
-    """Offline models: windows drawn per public user for pre-training (they may overlap; nobody public is scored)."""
-    pretraining: Training = Training(epochs=2, learning_rate=2e-3)
+    pretraining: Training = Training(epochs=6, learning_rate=2e-3)
+    """Offline models: training on every window of the `public` users."""
 
 
 class Target(Section):

@@ -263,7 +263,7 @@ class Run:
                 tokenizer = train_tokenizer(titles, self.writer.literals, config.vocabulary)
             model = build_offline(config, tokenizer, derive_seed(self.experiment.seed, purpose), self.device)
             if self.public:
-                samples = self.drawn(self.public, config.pretraining_windows)
+                samples = audit_samples(self.public, self.events, self.writer, count=None)
                 self._fit(model, samples, hard_loss(), config.pretraining, key, purpose)
             save_model(model, folder)
 

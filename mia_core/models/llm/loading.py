@@ -64,7 +64,9 @@ def train_tokenizer(titles: Sequence[str], literals: Sequence[str], vocabulary: 
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([*titles, *list(literals) * (1 + len(titles) // 10)], trainer)
+    # The space in front is the one that is removed: a literal's own stays.
+    fixed = [f" {literal}" for literal in literals] * (1 + len(titles) // 10)
+    tokenizer.train_from_iterator([*titles, *fixed], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",  # noqa: S106 - a token of text
