@@ -1,0 +1,34 @@
+"""Pages are tested through the router: a page script alone has no navigation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from mia_core.store import Store
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def open_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """Opens a page of the app as a browser would, with what stands behind the question mark."""
+    monkeypatch.setattr("mia_core.ui.run_status.ensure_supervisor", lambda home: None)
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+    def open_(page: str = "start", **query: str) -> AppTest:
+        app = AppTest.from_file(str(ROOT / "mia_core" / "ui" / "main.py"), default_timeout=60)
+        for name, value in query.items():
+            app.query_params[name] = value
+        app.run()
+        if page != "start":
+            app.switch_page(str(ROOT / "pages" / f"{page}.py")).run()
+        assert not app.exception
+        return app
+
+    return open_
