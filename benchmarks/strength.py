@@ -69,7 +69,9 @@ def main() -> None:
         for name in arguments.only:
             result = run_audit(experiment(name, arguments.folder, seed), store)
             print("\n".join(rows(name, seed, result)), flush=True)
-            quality = {q.recommender: f"HR@10 {q.hit_rate_at_10:.2f}, NDCG@10 {q.ndcg_at_10:.2f}" for q in result.quality}
+            quality = {
+                q.recommender: f"HR@10 {q.hit_rate_at_10:.2f}, NDCG@10 {q.ndcg_at_10:.2f}" for q in result.quality
+            }
             seconds = sum(stage.seconds for stage in result.stages)
             print(f"<!-- {name}, seed {seed}: {quality}; {seconds:.0f} s; {result.device} -->", flush=True)
 

@@ -26,10 +26,10 @@ FIGURES = (
 )
 LABELS = {
     "auc": "AUC",
-    "tpr_at_fpr_0.001": "Recognised at 0.1% FPR",
-    "tpr_at_fpr_0.01": "Recognised at 1% FPR",
-    "tpr_at_fpr_0.05": "Recognised at 5% FPR",
-    "tpr_at_fpr_0.1": "Recognised at 10% FPR",
+    "tpr_at_fpr_0.001": "At 0.1% false alarms",
+    "tpr_at_fpr_0.01": "At 1% false alarms",
+    "tpr_at_fpr_0.05": "At 5% false alarms",
+    "tpr_at_fpr_0.1": "At 10% false alarms",
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "precision": "Precision",
@@ -52,12 +52,21 @@ ROLES = {
 }
 
 
+def view_title(view: str) -> str:
+    """A view's name in words."""
+    kind, _, number = view.partition(" ")
+    words = {"soft": "soft reference", "student": "student, fold", "leaking": "leaking student"}
+    return f"{words.get(kind, kind)} {int(number) + 1}" if number else words.get(kind, kind)
+
+
 def show_headline(result: AuditResult) -> None:
     """What was found, and what a reader must know with it."""
     st.html(f'<p class="ms-lead">{headline(result)}</p>')
-    for note in result.notes:
-        st.info(body="Please note", icon=":material/info:")
-        st.text(note)
+    if result.notes:
+        with st.container(border=True):
+            st.markdown(":material/info: **Please note**")
+            for note in result.notes:
+                st.text(note)
     cards = [
         result.metric(result.lead, name) for name in ("auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "balanced_accuracy")
     ]
@@ -149,14 +158,17 @@ def show_features(result: AuditResult) -> None:
     st.subheader("What the models show of members and of held-out users", divider="gray")
     features = frame.table(result.key, "features")
     models = features["model"].unique(maintain_order=True).to_list()
-    model = st.segmented_control("Model", models, default=models[0], key="feature_model") or models[0]
+    model = (
+        st.segmented_control("Model", models, default=models[0], format_func=view_title, key="feature_model")
+        or models[0]
+    )
     if model == "leaking":
         st.warning("The leaking student met these very users, labels and all.")
     for pair in (("loss", "confidence"), ("entropy", "hidden")):
         for column, feature in zip(st.columns(2, gap="medium"), pair, strict=True):
             values = features.filter((pl.col("model") == model) & (pl.col("feature") == feature))
             with column:
-                label = f"{FEATURES[feature]}: members and held-out users under {model}"
+                label = f"{FEATURES[feature]}: members and held-out users under {view_title(model)}"
                 st.altair_chart(charts.densities(values, FEATURES[feature]), alt=label, key=f"density_{feature}")
 
 
@@ -184,7 +196,7 @@ def show_quality(result: AuditResult) -> None:
     with right:
         st.subheader("Do the references agree with it?", divider="gray")
         rows = [
-            {"Reference": a.reference, "KL (nats)": f"{a.kl:.3f}", "Same first choice": f"{a.top1:.0%}"}
+            {"Reference": view_title(a.reference), "KL (nats)": f"{a.kl:.3f}", "Same first choice": f"{a.top1:.0%}"}
             for a in result.agreement
         ]
         if rows:

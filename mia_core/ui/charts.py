@@ -23,7 +23,7 @@ FEWEST_FALSE_POSITIVES = 10
 _GROUP = alt.Color(
     "group:N",
     scale=alt.Scale(domain=[MEMBER_LABEL, HELD_OUT_LABEL], range=[MEMBER, HELD_OUT]),
-    legend=alt.Legend(title=None, orient="top", symbolType="stroke", symbolStrokeWidth=3),
+    legend=alt.Legend(title=None, orient="top", symbolType="square", symbolOpacity=1, symbolStrokeWidth=0),
 )
 _DASH = alt.StrokeDash(
     "group:N", scale=alt.Scale(domain=[MEMBER_LABEL, HELD_OUT_LABEL], range=[[1, 0], [6, 4]]), legend=None
@@ -36,7 +36,7 @@ def densities(values: pl.DataFrame, title: str, bins: int = BINS) -> alt.Chart |
     Args:
         values: role, value; other roles than members and held-out users are left out, nulls too.
     """
-    return _density_chart(binned(values, bins), title)
+    return alt.LayerChart(layer=_steps(binned(values, bins), title)).properties(height=230)
 
 
 def binned(values: pl.DataFrame, bins: int = BINS) -> pl.DataFrame:
@@ -65,21 +65,14 @@ def _binned(arrays: dict[str, np.ndarray], bins: int) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def _density_chart(steps: pl.DataFrame, title: str, height: int = 190) -> alt.LayerChart:
+def _steps(steps: pl.DataFrame, title: str) -> list[alt.Chart]:
     x = alt.X("value:Q", title=title, scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickCount=5))
     y = alt.Y("share:Q", title="Share of group", axis=alt.Axis(format="%", tickCount=4))
+    tips = ["group:N", alt.Tooltip("value:Q", format=".3f"), alt.Tooltip("share:Q", format=".1%")]
     base = alt.Chart(steps)
-    area = base.mark_area(interpolate="step-after", opacity=0.16).encode(
-        x=x, y=alt.Y("share:Q").stack(None), color=_GROUP
-    )
-    line = base.mark_line(interpolate="step-after", strokeWidth=2).encode(
-        x=x,
-        y=y,
-        color=_GROUP,
-        strokeDash=_DASH,
-        tooltip=["group:N", alt.Tooltip("value:Q", format=".3f"), alt.Tooltip("share:Q", format=".1%")],
-    )
-    return alt.LayerChart(layer=[area, line]).properties(height=height)
+    area = base.mark_area(interpolate="step-after", opacity=0.16).encode(x=x, y=y.stack(None), color=_GROUP)
+    line = base.mark_line(interpolate="step-after", strokeWidth=2)
+    return [area, line.encode(x=x, y=y, color=_GROUP, strokeDash=_DASH, tooltip=tips)]
 
 
 def place(member_scores: Sequence[float], held_out_scores: Sequence[float], score: float) -> alt.Chart | alt.LayerChart:
@@ -87,7 +80,7 @@ def place(member_scores: Sequence[float], held_out_scores: Sequence[float], scor
     arrays = {MEMBER_LABEL: np.asarray(member_scores, float), HELD_OUT_LABEL: np.asarray(held_out_scores, float)}
     everything = np.concatenate([*arrays.values(), [score]])
     arrays = {name: array[np.isfinite(array)] for name, array in arrays.items()}
-    chart = _density_chart(_binned(arrays, 30), "Score (further right = more member-like)", height=240)
+    distributions = _steps(_binned(arrays, 30), "Score (further right = more member-like)")
     subject = alt.Chart(pl.DataFrame({"value": [score], "label": ["this person"]}))
     rule = subject.mark_rule(color=SUBJECT, strokeWidth=3).encode(
         x="value:Q", tooltip=[alt.Tooltip("value:Q", title="score", format=".3f")]
@@ -100,7 +93,7 @@ def place(member_scores: Sequence[float], held_out_scores: Sequence[float], scor
         color=SUBJECT,
         fontWeight="bold",
     ).encode(x="value:Q", y=alt.value(4), text="label:N")
-    return alt.LayerChart(layer=[*chart.layer, rule, label]).properties(height=240)
+    return alt.LayerChart(layer=[*distributions, rule, label]).properties(height=290)
 
 
 def roc(points: pl.DataFrame, *, logarithmic: bool) -> alt.Chart | alt.LayerChart:
@@ -146,7 +139,8 @@ def auc_by_attack(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
     Args:
         rows: title, status, value, low, high.
     """
-    x = alt.X("value:Q", title="AUC (0.5 = chance, 1 = perfect)", scale=alt.Scale(domain=[0.3, 1.0], clamp=True))
+    scale = alt.Scale(domain=[min(0.4, float(rows["low"].min() or 0)), 1.0], nice=False, zero=False)  # type: ignore[arg-type]
+    x = alt.X("value:Q", title="AUC (0.5 = chance, 1 = perfect)", scale=scale)
     y = alt.Y("title:N", title=None, sort=rows["title"].to_list(), axis=alt.Axis(labelLimit=230))
     colour = alt.Color(
         "status:N",
@@ -159,10 +153,10 @@ def auc_by_attack(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
         legend=alt.Legend(title=None, orient="top"),
     )
     base = alt.Chart(rows)
-    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=""), x2="high:Q", y=y, color=colour)
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="", scale=scale), x2="high:Q", y=y, color=colour)
     tips = ["title:N", "status:N", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high"))]
     dots = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips)
-    chance = alt.Chart(pl.DataFrame({"value": [0.5]})).mark_rule(color=QUIET, strokeDash=[3, 4]).encode(x="value:Q")
+    chance = alt.Chart(pl.DataFrame({"value": [0.5]})).mark_rule(color=QUIET, strokeDash=[3, 4]).encode(x=x)
     return alt.LayerChart(layer=[chance, bars, dots]).properties(height=alt.Step(28))
 
 

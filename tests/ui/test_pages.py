@@ -104,7 +104,7 @@ def test_results_lead_with_plain_words_and_intervals(open_page: Open, saved: Aud
     assert f"AUC {auc.value:.3f}" in words(app)
     assert f"95% interval {auc.low:.3f}–{auc.high:.3f}" in words(app)
     # 70 audited held-out users cannot resolve 1%.
-    assert "Recognised at 1% FPR –" in words(app)
+    assert "At 1% false alarms –" in words(app)
     assert "299" in words(app)
     assert app.query_params["audit"] == saved.key
 
@@ -128,8 +128,13 @@ def test_a_user_is_looked_up_by_the_exact_id(user: str, said: str, open_page: Op
 
 def test_a_pasted_history_becomes_a_background_job(open_page: Open, saved: AuditResult, store: Store) -> None:
     app = open_page("lookup", audit=saved.key)
-    app.get("segmented_control")[0].set_value("history").run() if app.get("segmented_control") else None
+    app.segmented_control("lookup_way").set_value("history").run()
+    app.text_area("pasted_history").input("Alien (1979)\n\n  Heat (1995) \n").run()
+    next(b for b in app.button if b.label == "Score this history").click().run()
     no_fault(app)
+    (job,) = Queue(store.home).jobs()
+    assert job.payload == {"audit": saved.key, "history": ["Alien (1979)", "Heat (1995)"]}
+    assert app.query_params["job"] == job.id
 
 
 def test_an_audit_that_is_gone_is_explained(open_page: Open, saved: AuditResult) -> None:
@@ -174,6 +179,36 @@ def test_what_the_form_shows_as_toml_is_the_same_audit(tmp_path: Path) -> None:
 
 def test_built_in_data_can_be_made_and_saved(open_page: Open, store: Store) -> None:
     app = open_page("data")
-    app.get("button_group")[0].set_value("built-in") if app.get("button_group") else None
-    app.run()
+    app.segmented_control("data_way").set_value("built-in").run()
+    app.number_input("synthetic.users").set_value(50).run()
     no_fault(app)
+    assert "Users 50" in words(app)
+    app.text_input("data_name").input("Fifty").run()
+    app.button("save_data").click().run()
+    assert [entry.name for entry in library.saved(store)] == ["Fifty"]
+    assert [title.value for title in app.title] == ["Audit"]
+
+
+def test_a_folder_of_this_machine_is_previewed_and_its_columns_can_be_corrected(
+    open_page: Open, store: Store, tmp_path: Path
+) -> None:
+    rows = "\n".join(f"00{u},film {i},x" for u in range(3) for i in range(4))
+    (tmp_path / "odd.csv").write_text(f"person,thing,junk\n{rows}\n")
+    app = open_page("data")
+    app.segmented_control("data_way").set_value("folder").run()
+    app.text_input("machine_path").input(str(tmp_path / "odd.csv")).run()
+    no_fault(app)
+    assert "No column looks like the user" in words(app)
+    app.selectbox("map_user").select("person").run()
+    app.selectbox("map_item").select("thing").run()
+    no_fault(app)
+    assert "Users 3" in words(app)
+
+
+def test_a_damaged_file_is_explained_and_nothing_is_lost(open_page: Open, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"PK\x03\x04 whatever")
+    app = open_page("data")
+    app.segmented_control("data_way").set_value("folder").run()
+    app.text_input("machine_path").input(str(tmp_path / "x.csv")).run()
+    no_fault(app)
+    assert "zip archive" in words(app)
