@@ -129,7 +129,7 @@ def test_a_user_is_looked_up_by_the_exact_id(user: str, said: str, open_page: Op
 def test_a_pasted_history_becomes_a_background_job(open_page: Open, saved: AuditResult, store: Store) -> None:
     app = open_page("lookup", audit=saved.key)
     app.segmented_control("lookup_way").set_value("history").run()
-    app.text_area("pasted_history").input("Alien (1979)\n\n  Heat (1995) \n").run()
+    app.text_area("pasted_history").input("Alien (1979)\n\n  Heat (1995) \n")
     next(b for b in app.button if b.label == "Score this history").click().run()
     no_fault(app)
     (job,) = Queue(store.home).jobs()
