@@ -136,7 +136,7 @@ def test_an_upload_to_results_on_a_small_setting(server: Server, page: Page, tmp
     page.get_by_role("textbox", name="Name").fill("Uploaded films")
     page.get_by_role("button", name="Save and go on").click()
     titled(page, "Audit")
-    expect(page.get_by_text("Uploaded films").first).to_be_visible()
+    expect(page.get_by_role("combobox", name="Data set")).to_have_value("Uploaded films")
     page.get_by_text("All other settings").click()
     page.get_by_role("tab", name="Base model").click()
     for label, value in {"Width": "16", "Layers": "2", "Vocabulary": "600"}.items():

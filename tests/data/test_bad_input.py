@@ -1,0 +1,135 @@
+"""Each kind of bad input gets a message that names the place and the way out."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from mia_core.data import tables
+from mia_core.data.formats import inspect_source, load
+from mia_core.errors import ConfigError, DataError
+from mia_core.experiment import Columns
+
+GOOD = "user,item,rating,timestamp\na,x,3,100\na,y,4,200\nb,x,5,300\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def write_(content: str | bytes, name: str = "data.csv") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write_
+
+
+def zipped() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("data.csv", GOOD)
+    return stream.getvalue()
+
+
+FUTURE = int(time.time()) + 10 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        ("   \n\n", "is empty"),
+        ("user,item\n", "no interactions"),
+        ("a text without any delimiter\nmore\n", "only one column"),
+        ("name,age\nx,3\n", "no column looks like the user"),
+        ("user,item,rating\na,x,3\na,y,good\n", "line 3, column 'rating': 'good' is not a number"),
+        ("user,item,rating\na,x,3\na,y,NaN\n", "line 3, column rating: nan is not a finite number"),
+        ("user,item,rating\na,x,inf\n", "line 2, column rating: inf"),
+        ("user,item,timestamp\na,x,5\na,y,-7\n", "line 3, column timestamp: -7 is negative"),
+        (f"user,item,timestamp\na,x,5\na,y,{FUTURE}\n", f"line 3, column timestamp: {FUTURE} is in the future"),
+        ("user,item,date\na,x,2020-01-01\na,y,yesterday\n", "line 3, column 'date'"),
+        ("user,item,rating\na,x,3\na,y,4,5,6\n", "line 3: 5 fields where the header has 3"),
+        ("user,user,item\na,b,c\n", "'user' is there twice"),
+        (zipped(), "zip archive"),
+        (gzip.compress(GOOD.encode()), "gzip archive"),
+        (b"user,item\na\x00b,c\n" * 3, "zero bytes"),
+        (",".join(f"c{i}" for i in range(1_000_000)) + "\n1,2\n", r"1,000,000 columns|longer than"),
+    ],
+    ids=lambda value: str(value)[:30] if isinstance(value, str) else "bytes",
+)
+def test_a_bad_table_is_explained(content: str | bytes, said: str, write: Callable[..., Path]) -> None:
+    started = time.monotonic()
+    with pytest.raises(DataError, match=said):
+        load(write(content))
+    assert time.monotonic() - started < 10
+
+
+def test_a_path_that_is_not_there_and_a_folder_without_tables(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        load(tmp_path / "nowhere.csv")
+    (tmp_path / "picture.png").write_bytes(b"x")
+    with pytest.raises(DataError, match="holds no table"):
+        load(tmp_path)
+
+
+def test_a_mapping_to_a_column_that_is_not_there(write: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match=r"no column 'person' for the user; its columns are .*'item'"):
+        load(write(GOOD), columns=Columns(user="person", item="item"))
+    with pytest.raises(ConfigError, match=r"data\.format is 'excel'"):
+        load(write(GOOD), format="excel")
+
+
+def test_a_parquet_bomb_is_refused_by_its_own_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.parquet"
+    column = pa.array(["x" * 1000] * 200_000)
+    pyarrow.parquet.write_table(
+        pa.table({"user": column, "item": column}), path, compression="zstd", use_dictionary=False
+    )
+    assert path.stat().st_size < 1_000_000
+    monkeypatch.setattr(tables, "LARGEST_UNPACKED", 100 * 2**20)
+    monkeypatch.setattr(pl, "read_parquet", lambda *a, **k: pytest.fail("unpacked it"))
+    with pytest.raises(DataError, match="GiB unpacked"):
+        load(path)
+    (tmp_path / "cut.parquet").write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match="not a whole Parquet file"):
+        load(tmp_path / "cut.parquet")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_other_encodings_are_read(encoding: str, write: Callable[..., Path]) -> None:
+    found = load(write("user,item,title\r\na,x,Amélie\r\nb,x,Amélie\r\n".encode(encoding)))
+    assert found.items["title"].to_list() == ["Amélie"]
+
+
+def test_ids_stay_text_and_odd_ones_survive(write: Callable[..., Path]) -> None:
+    found = load(write('user,item\r\n00123,"a, b"\r\n"Zoë 🎬","say ""hi"""\r\n two words ,x\r\n'))
+    assert set(found.frame["user"]) == {"00123", "Zoë 🎬", "two words"}
+    assert {"a, b", 'say "hi"', "x"} == set(found.frame["item"])
+
+
+def test_repetitions_and_lonely_users_are_dropped_or_noted_not_fatal(write: Callable[..., Path]) -> None:
+    found = load(write(GOOD + "a,x,3,100\na,x,1,900\n,x,3,1\n"))
+    notes = " ".join(found.notes)
+    assert found.frame.height == 3
+    assert "1 repeated rows" in notes
+    assert "1 later interactions" in notes
+    assert "1 rows without a user" in notes
+    assert "line 7" in notes
+    assert "1 users have a single interaction" in notes
+    assert found.frame.filter(pl.col("user") == "a", pl.col("item") == "x")["rating"].to_list() == [3.0]
+
+
+def test_a_preview_says_what_is_missing_and_costs_little(write: Callable[..., Path]) -> None:
+    preview = inspect_source(write("who;what\n1;2\n"))
+    assert preview.columns == ["who", "what"]
+    assert len(preview.problems) == 2
+    found = load(write("who;what\n1;2\n1;3\n"), columns=Columns(user="who", item="what"))
+    assert found.frame.height == 2
