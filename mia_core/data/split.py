@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from mia_core.seeds import generator
 from mia_core.types import Role
 
 FEWEST_USERS = 20
+FEWEST_PER_ROLE = 2
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,11 @@ def split_users(
         Role.KNOWN_HELD_OUT: known_held_out,
         Role.AUDITED_HELD_OUT: total - public - members - known_held_out,
     }
-    if total < FEWEST_USERS or min(wanted.values()) < 2:
+    if total < FEWEST_USERS or min(wanted.values()) < FEWEST_PER_ROLE:
         raise DataError(
             f"{total} users have enough interactions, which is too few to split: every one of the five roles needs at "
-            f"least 2 users, all together at least {FEWEST_USERS}; give more users, a shorter prompt.history, or other shares"
+            f"least {FEWEST_PER_ROLE} users, all together at least {FEWEST_USERS}; give more users, a shorter "
+            "prompt.history, or other shares"
         )
     roles: dict[str, Role] = {}
     filling = iter(wanted.items())
@@ -102,6 +105,13 @@ def split_users(
         for user in groups[position]:
             roles[user] = role
             room -= 1
+    drawn = Counter(roles.values())
+    if min(drawn[role] for role in wanted) < FEWEST_PER_ROLE:
+        largest = max(len(group) for group in groups)
+        raise DataError(
+            f"{largest} of {total} users have one and the same history; as they must share a role, some role gets fewer than "
+            f"{FEWEST_PER_ROLE} users; leave out the copies, or give more users"
+        )
     shares = {"public": public_share, "member": member_share, "known": known_share}
     return Split(roles, {"seed": seed, "shares": shares, "drawn": "seeded shuffle of users, cut at exact shares"})
 
@@ -135,7 +145,10 @@ def split_own(
             f"target.members has {len(lists['members'])} users and target.held_out {len(lists['held_out'])}; at least "
             "10 members and 20 held-out users are needed (half of the latter calibrate)"
         )
-    known = {str(u) for u in generator(seed, "own split").permutation(sorted(lists["held_out"]))[: len(held_out) // 2]}
+    known = {
+        str(u)
+        for u in generator(seed, "own split").permutation(sorted(lists["held_out"]))[: len(lists["held_out"]) // 2]
+    }
     roles = dict.fromkeys(sorted(everybody), Role.PUBLIC)
     roles |= dict.fromkeys(lists["members"], Role.KNOWN_MEMBER)
     roles |= dict.fromkeys(lists["held_out"], Role.AUDITED_HELD_OUT) | dict.fromkeys(known, Role.KNOWN_HELD_OUT)
@@ -150,7 +163,7 @@ def read_ids(path: Path) -> list[str]:
         DataError: the file is missing or not text.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path.name!r} is not a readable text file; give a UTF-8 file with one user id a line"

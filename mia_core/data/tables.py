@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +18,19 @@ import pyarrow.parquet
 from mia_core.errors import DataError
 
 MOST_COLUMNS = 500
-MOST_ROWS = 200_000_000
+MOST_ROWS = 100_000_000
 LONGEST_HEADER = 1_000_000
-LARGEST_UNPACKED = 16 * 2**30
+LARGEST_UNPACKED = 8 * 2**30
+CELL = 16
+"""Bytes that a cell takes at the least, however well it is packed."""
 DELIMITERS = ("::", "\t", ";", ",", "|")
 MAGIC = {
-    b"PK\x03\x04": "a zip archive",
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
     b"\x1f\x8b": "a gzip archive",
+    b"BZh91AY&SY": "a bzip2 archive",
+    b"\x28\xb5\x2f\xfd": "a zstd archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"7z\xbc\xaf": "a 7z archive",
     b"%PDF": "a PDF",
     b"\xd0\xcf\x11\xe0": "an old Office file",
 }
@@ -40,6 +48,8 @@ class Table:
     header: tuple[str, ...] = ()
     """Column names; for a file without a header line, those given."""
     has_header: bool = True
+    quoted: bool = True
+    """Whether quotes enclose fields; in tab-separated files they are mostly part of names."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -51,13 +61,18 @@ def open_table(path: Path, header: Sequence[str] | None = None) -> Table:
     Raises:
         DataError: the file is empty, an archive, not text, or absurdly wide.
     """
-    with path.open("rb") as stream:
-        start = stream.read(LONGEST_HEADER)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(LONGEST_HEADER)
+    except OSError as error:
+        raise DataError(
+            f"{path.name!r} cannot be opened ({error.strerror}); check the name and who may read it"
+        ) from None
     if not start.strip():
         raise DataError(f"{path.name!r} is empty; give a file with a header line and at least one row")
     for magic, what in MAGIC.items():
         if start.startswith(magic):
-            raise DataError(f"{path.name!r} is {what}, not a table; unpack it first and give the table inside")
+            raise DataError(f"{path.name!r} is {what}, not a table; unpack it, or save it as CSV, and give that table")
     if start.startswith(b"PAR1") or path.suffix.casefold() in (".parquet", ".pq"):
         return _open_parquet(path)
     encoding, notes = _encoding(path, start)
@@ -87,7 +102,8 @@ def open_table(path: Path, header: Sequence[str] | None = None) -> Table:
         raise DataError(
             f"{path.name!r}, line 1: the column {twice[0][:40]!r} is there twice; give every column a name of its own"
         )
-    return Table(path, "text", encoding, delimiter, tuple(names), header is None, notes)
+    quoted = delimiter != "\t" or first.startswith('"')
+    return Table(path, "text", encoding, delimiter, tuple(names), header is None, quoted, notes)
 
 
 def read_rows(table: Table, limit: int | None = None) -> pl.DataFrame:
@@ -112,11 +128,11 @@ def read_rows(table: Table, limit: int | None = None) -> pl.DataFrame:
 
 
 def _with_line(rows: pl.DataFrame, first: int) -> pl.DataFrame:
-    return rows.drop("line", strict=False).with_row_index("line", offset=first)
+    nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
+    return rows.drop("line", *nested, strict=False).with_row_index("line", offset=first)
 
 
 def _read_text(table: Table, limit: int | None) -> pl.DataFrame:
-    first_row = 2 if table.has_header else 1
     if len(table.delimiter) > 1 or limit is not None or table.encoding != "utf-8":
         return _read_slowly(table, limit)
     try:
@@ -126,45 +142,48 @@ def _read_text(table: Table, limit: int | None) -> pl.DataFrame:
             has_header=table.has_header,
             new_columns=list(table.header),
             infer_schema=False,
-            quote_char='"' if _quoted(table) else None,
-            truncate_ragged_lines=False,
+            quote_char='"' if table.quoted else None,
             encoding="utf8",
         )
-        return rows.drop("line", strict=False).with_row_index("line", offset=first_row)
     except pl.exceptions.PolarsError:
         # The slow reader names the line.
-        return _read_slowly(table, limit)
-
-
-def _quoted(table: Table) -> bool:
-    """Whether quotes enclose fields; in tab-separated files they are mostly part of names."""
-    return table.delimiter != "\t"
+        return _read_slowly(table, None)
+    # A quoted field may go over several lines of the file.
+    extra = rows.select(pl.sum_horizontal(pl.all().str.count_matches("\n", literal=True).fill_null(0))).to_series()
+    rows = _with_line(rows, 2 if table.has_header else 1)
+    rows = rows.with_columns(pl.col("line") + (extra.cum_sum() - extra).cast(pl.UInt32))
+    rows = rows.filter(~pl.all_horizontal(pl.exclude("line").is_null()))
+    if rows[rows.columns[-1]].null_count():
+        # The fast reader fills up rows that are cut off.
+        for _ in _whole_rows(table):
+            pass
+    return rows
 
 
 def _read_slowly(table: Table, limit: int | None) -> pl.DataFrame:
-    width = len(table.header)
     columns: list[list[str]] = [[] for _ in table.header]
     lines: list[int] = []
+    for number, row in itertools.islice(_whole_rows(table), limit):
+        lines.append(number)
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
+    data = dict(zip(table.header, columns, strict=True))
+    rows = pl.DataFrame(data, schema=dict.fromkeys(table.header, pl.String)).drop("line", strict=False)
+    return rows.insert_column(0, pl.Series("line", lines, pl.UInt32))
+
+
+def _whole_rows(table: Table) -> Iterator[tuple[int, list[str]]]:
+    """The rows below the header with their lines, blank ones left out; a row cut off or too long is an error."""
+    width = len(table.header)
     with table.path.open(encoding="utf-8-sig" if table.encoding == "utf-8" else table.encoding, newline="") as stream:
-        for number, row in _rows(stream, table):
-            if number == 1 and table.has_header:
-                continue
-            if not row:
-                continue
-            if len(row) != width:
+        for number, row in itertools.islice(_rows(stream, table), int(table.has_header), None):
+            if row and len(row) != width:
                 raise DataError(
                     f"{table.path.name!r}, line {number}: {len(row)} fields where the header has {width}; check the delimiter "
                     f"({table.delimiter!r}) and quotes around fields that contain it"
                 )
-            for column, value in zip(columns, row, strict=True):
-                column.append(value)
-            lines.append(number)
-            if limit is not None and len(lines) >= limit:
-                break
-    names = [name for name in table.header if name != "line"]
-    kept = [column for name, column in zip(table.header, columns, strict=True) if name != "line"]
-    data = {"line": lines, **dict(zip(names, kept, strict=True))}
-    return pl.DataFrame(data, schema={"line": pl.UInt32, **dict.fromkeys(names, pl.String)})
+            if row:
+                yield number, row
 
 
 def _rows(stream: io.TextIOWrapper, table: Table) -> Iterator[tuple[int, list[str]]]:
@@ -173,21 +192,42 @@ def _rows(stream: io.TextIOWrapper, table: Table) -> Iterator[tuple[int, list[st
             stripped = line.rstrip("\r\n")
             yield number, stripped.split(table.delimiter) if stripped else []
         return
-    dialect: dict[str, Any] = {} if _quoted(table) else {"quoting": csv.QUOTE_NONE}
+    dialect: dict[str, Any] = {} if table.quoted else {"quoting": csv.QUOTE_NONE}
     reader = csv.reader(stream, delimiter=table.delimiter, **dialect)
     number = 1
-    for row in reader:
-        yield number, row
-        number = reader.line_num + 1
+    try:
+        for row in reader:
+            yield number, row
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{table.path.name!r}, line {number}: {_plain(error)}; close the quote that is open there, or shorten the field"
+        ) from error
 
 
 def _read_json(table: Table, limit: int | None) -> pl.DataFrame:
     with table.path.open("rb") as stream:
-        if stream.read(64).lstrip().startswith(b"["):
+        if stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
             raise DataError(f"{table.path.name!r} is one JSON list; write one object a line (JSON lines) instead")
-    rows = pl.read_ndjson(table.path, n_rows=limit, infer_schema_length=10_000)
-    nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
-    return rows.drop(nested)
+    try:
+        return pl.read_ndjson(table.path, n_rows=limit, infer_schema_length=None)
+    except pl.exceptions.PolarsError:
+        _find_broken_json(table)
+        raise
+
+
+def _find_broken_json(table: Table) -> None:
+    with table.path.open(encoding=table.encoding) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                whole = not line.strip() or isinstance(json.loads(line), dict)
+            except ValueError:
+                whole = False
+            if not whole:
+                raise DataError(
+                    f"{table.path.name!r}, line {number}: {line.strip()[:40]!r} is not one JSON object; write one whole object "
+                    'a line, such as {"user": "a", "item": "x"}'
+                )
 
 
 def _open_parquet(path: Path) -> Table:
@@ -197,7 +237,8 @@ def _open_parquet(path: Path) -> Table:
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path.name!r} is not a whole Parquet file ({_plain(error)}); write it again") from error
     meta = file.metadata
-    unpacked = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+    packed = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+    unpacked = max(packed, meta.num_rows * meta.num_columns * CELL)
     if meta.num_columns > MOST_COLUMNS or meta.num_rows > MOST_ROWS or unpacked > LARGEST_UNPACKED:
         raise DataError(
             f"{path.name!r} says it holds {meta.num_rows:,} rows of {meta.num_columns:,} columns, {unpacked / 2**30:.1f} GiB "
