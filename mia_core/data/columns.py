@@ -75,7 +75,9 @@ def as_text(raw: pl.DataFrame, name: str, alias: str) -> pl.Series:
         # Tables with gaps often keep whole ids as floats.
         values = values.fill_nan(None)
         values = values.cast(pl.Int64, strict=False) if (values.drop_nulls() % 1 == 0).all() else values
-    text = values.cast(pl.String, strict=False)
+    if values.dtype == pl.Binary:
+        raise DataError(f"column {name!r} holds bytes, not text; save it as text in UTF-8, or choose another column")
+    text = values.cast(pl.String)
     long = raw.filter(text.str.len_bytes() > LONGEST_FIELD)
     if long.height:
         raise DataError(

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
 from mia_core.errors import DataError
@@ -20,7 +21,7 @@ from mia_core.errors import DataError
 MOST_COLUMNS = 500
 MOST_ROWS = 100_000_000
 LONGEST_HEADER = 1_000_000
-LARGEST_UNPACKED = 8 * 2**30
+LARGEST_UNPACKED = 4 * 2**30
 CELL = 16
 """Bytes that a cell takes at the least, however well it is packed."""
 DELIMITERS = ("::", "\t", ";", ",", "|")
@@ -114,6 +115,8 @@ def read_rows(table: Table, limit: int | None = None) -> pl.DataFrame:
     """
     try:
         if table.kind == "parquet":
+            if limit is None:
+                _check_unpacked(table.path)
             rows = pl.read_parquet(table.path, n_rows=limit)
             return _with_line(rows, 1)
         if table.kind == "json":
@@ -247,6 +250,32 @@ def _open_parquet(path: Path) -> Table:
     if not meta.num_rows:
         raise DataError(f"{path.name!r} has no rows; give at least one interaction")
     return Table(path, "parquet", header=tuple(file.schema_arrow.names))
+
+
+def _check_unpacked(path: Path) -> None:
+    """Adds up how long the texts are without unpacking them: the metadata count a text that recurs only once."""
+    is_text = (
+        pyarrow.types.is_string,
+        pyarrow.types.is_large_string,
+        pyarrow.types.is_binary,
+        pyarrow.types.is_dictionary,
+    )
+    schema = pyarrow.parquet.read_schema(path)
+    names = [field.name for field in schema if any(check(field.type) for check in is_text)]
+    unpacked = 0
+    with pyarrow.parquet.ParquetFile(path, read_dictionary=names) as file:
+        for batch in file.iter_batches(columns=names):
+            for column in batch.columns:
+                if isinstance(column, pyarrow.DictionaryArray) and not pyarrow.types.is_primitive(
+                    column.dictionary.type
+                ):
+                    lengths = pyarrow.compute.binary_length(column.dictionary)
+                    unpacked += pyarrow.compute.sum(lengths.take(column.indices)).as_py() or 0
+            if unpacked > LARGEST_UNPACKED:
+                raise DataError(
+                    f"{path.name!r} unpacks to more than {LARGEST_UNPACKED / 2**30:.1f} GiB of text; keep user, item, rating, time, "
+                    "title, or give fewer rows"
+                )
 
 
 def _encoding(path: Path, start: bytes) -> tuple[str, list[str]]:

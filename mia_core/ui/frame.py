@@ -32,7 +32,6 @@ STYLE = """
 <style>
 .block-container {max-width: 1180px; padding-top: 3.2rem; padding-bottom: 4rem;}
 h1 {letter-spacing: -0.02em;}
-[data-testid="stMetric"] {padding: 0.9rem 1.1rem;}
 [data-testid="stMetricLabel"] p {font-size: 0.9rem; opacity: 0.85;}
 [data-testid="stSidebar"] img {height: 2.2rem;}
 .ms-lead {font-size: 1.2rem; line-height: 1.55; max-width: 46rem;}
