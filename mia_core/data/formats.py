@@ -92,7 +92,7 @@ def recognise(path: Path) -> str:
 
 
 def _check_exists(path: Path) -> None:
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):
         raise DataError(f"data.path is {str(path)!r}; there is no such file or folder; check the spelling")
 
 

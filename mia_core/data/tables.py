@@ -273,8 +273,8 @@ def _check_unpacked(path: Path) -> None:
                     unpacked += pyarrow.compute.sum(lengths.take(column.indices)).as_py() or 0
             if unpacked > LARGEST_UNPACKED:
                 raise DataError(
-                    f"{path.name!r} unpacks to more than {LARGEST_UNPACKED / 2**30:.1f} GiB of text; keep user, item, rating, time, "
-                    "title, or give fewer rows"
+                    f"{path.name!r} unpacks to more than {LARGEST_UNPACKED / 2**30:.1f} GiB of text; keep user, item, "
+                    "rating, time and title, or give fewer rows"
                 )
 
 

@@ -57,6 +57,14 @@ FUTURE = int(time.time()) + 10 * 86_400
         (f"user,item,timestamp\na,x,5\na,y,{FUTURE}\n", f"line 3, column timestamp: {FUTURE} is in the future"),
         ("user,item,date\na,x,2020-01-01\na,y,yesterday\n", "line 3, column 'date'"),
         ("user,item,rating\na,x,3\na,y,4,5,6\n", "line 3: 5 fields where the header has 3"),
+        ("user,item,rating\na,x,3\na,y\nb,z,1\n", "line 3: 2 fields where the header has 3"),
+        ('user,item,title,rating\na,x,"two\nlines",3\na,y,t,oops\n', "line 4, column 'rating': 'oops'"),
+        ("user,item,rating\n\n\na,x,3\na,y,NaN\n", "line 5, column rating: nan"),
+        ('user,item\na,"x\n' + "b,y\n" * 60_000, "line 2: field larger than .* quote"),
+        ("user,item\na,x\na," + "y" * 3_000 + "\n", "line 3, column 'item': the field is longer"),
+        ("user,item,timestamp\na,x,1e30\na,y,5\n", "line 2, column 'timestamp': 1e30 is not a time"),
+        ('{"user":"a","item":"x"}\n{"user":"b",\n', "line 2: .* is not one JSON object"),
+        ('[{"user":"a","item":"x"}]', "one JSON list|only one column|no column"),
         ("user,user,item\na,b,c\n", "'user' is there twice"),
         (zipped(), "zip archive"),
         (gzip.compress(GOOD.encode()), "gzip archive"),
@@ -85,6 +93,35 @@ def test_a_mapping_to_a_column_that_is_not_there(write: Callable[..., Path]) -> 
         load(write(GOOD), columns=Columns(user="person", item="item"))
     with pytest.raises(ConfigError, match=r"data\.format is 'excel'"):
         load(write(GOOD), format="excel")
+
+
+def test_a_column_cannot_be_both_the_user_and_the_item(write: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match="'user' is both"):
+        load(write(GOOD), columns=Columns(user="user", item="user"))
+
+
+def test_a_text_that_recurs_a_million_times_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.parquet"
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), pa.array(["x" * 100_000]))
+    pyarrow.parquet.write_table(pa.table({"user": column, "item": column}), path)
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(DataError, match="unpacks to more than 4"):
+        load(path)
+
+
+def test_one_broken_file_of_two_is_the_one_that_is_named(write: Callable[..., Path], tmp_path: Path) -> None:
+    write("movieId,title\nx,Rain\n", "movies.csv")
+    write("userId,movieId,rating,timestamp\na,x,3\n", "ratings.csv")
+    with pytest.raises(DataError, match=r"'ratings\.csv', line 2: 3 fields"):
+        load(tmp_path)
+    write("", "ratings.csv")
+    with pytest.raises(DataError, match=r"'ratings\.csv' is empty"):
+        inspect_source(tmp_path)
+
+
+def test_a_published_format_without_its_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'u\.data' cannot be opened"):
+        load(tmp_path, format="movielens-100k")
 
 
 def test_a_parquet_bomb_is_refused_by_its_own_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

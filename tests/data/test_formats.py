@@ -76,13 +76,48 @@ def test_a_table_of_titles_beside_the_interactions_is_found(made: Interactions, 
 
 @pytest.mark.parametrize(
     ("times", "expected"),
-    [(["86400", "172800"], [86400, 172800]), (["1600000000000", "1600000001000"], [1600000000, 1600000001]),
+    [(["86400", "172800"], [86400, 172800]), (["1600000000000000", "1600000001000000"], [1600000000, 1600000001]),
+     (["2020-01-01T00:00:00+05:30", "2020-01-01 00:00:00-0100"], [1577817000, 1577840400]),
+     (["1600000000000", "1600000001000"], [1600000000, 1600000001]),
      (["1970-01-02", "1970-01-03"], [86400, 172800]), (["1970-01-02T00:00:01Z", "1970-01-03 00:00"], [86401, 172800])],
 )  # fmt: skip
 def test_times_are_read_in_any_usual_form(times: list[str], expected: list[int], tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     path.write_text("user,item,timestamp\n" + "".join(f"a,x{i},{t}\n" for i, t in enumerate(times)))
     assert load(path).frame["timestamp"].to_list() == expected
+
+
+def test_a_parquet_table_keeps_whole_ids_and_the_moment_of_times(tmp_path: Path) -> None:
+    path = tmp_path / "data.parquet"
+    times = (
+        pl.Series([0, 3_600_000_000])
+        .cast(pl.Datetime("us"))
+        .dt.replace_time_zone("UTC")
+        .dt.convert_time_zone("Asia/Tokyo")
+    )
+    pl.DataFrame({"user": [1.0, 1.0], "item": [10.0, 11.0], "time": times, "tags": [["a"], ["b"]]}).write_parquet(path)
+    assert load(path).frame.rows() == [("1", "10", None, 0), ("1", "11", None, 3_600)]
+
+
+def test_a_tab_separated_file_may_quote_its_fields(tmp_path: Path) -> None:
+    path = tmp_path / "data.tsv"
+    path.write_text('"user"\t"item"\t"title"\n"a"\t"x"\t"One ""two"""\n')
+    assert load(path).items.rows() == [("x", 'One "two"')]
+    path.write_text('user\titem\ttitle\na\tx\t"Weird Al" Y\n')
+    assert load(path).items.rows() == [("x", '"Weird Al" Y')]
+
+
+def test_other_tables_of_the_same_names_are_no_published_layout(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text("user,item\na,x\na,y\n")
+    (tmp_path / "movies.csv").write_text("item,title\nx,Rain\n")
+    assert inspect_source(tmp_path).format == "table"
+    assert load(tmp_path).items.rows() == [("x", "Rain"), ("y", "y")]
+
+
+def test_different_items_of_one_title_stay_different(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("user,item,title\na,1, Same \na,2,Same\n")
+    assert load(path).items.rows() == [("1", "Same"), ("2", "Same")]
 
 
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp", "Zs")), min_size=1, max_size=12)

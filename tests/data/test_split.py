@@ -7,6 +7,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from mia_core.data.interactions import Interactions, validate
 from mia_core.data.prompts import PROMPT_STYLES, PromptWriter, audit_samples, drawn_samples, events_by_user, windows_of
@@ -58,6 +60,35 @@ def test_too_few_users_are_refused_with_numbers() -> None:
         split_users(validate(pl.DataFrame({"user": [f"u{i}" for i in range(15)], "item": ["x"] * 15})), *SHARES, seed=0)
 
 
+def test_so_many_copies_that_a_role_stays_empty_are_refused() -> None:
+    copies = [("i1", f"u{u}") for u in range(95)] + [("i2", f"v{u}") for u in range(5)]
+    data = validate(pl.DataFrame(copies, schema=["item", "user"], orient="row"))
+    with pytest.raises(DataError, match="95 of 100 users have one and the same history"):
+        split_users(data, *SHARES, seed=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    histories=st.lists(st.integers(0, 200), min_size=60, max_size=120),
+    seed=st.integers(0, 2**31),
+    share=st.floats(0.2, 0.6),
+)
+def test_roles_partition_the_users_and_copies_stay_together(histories: list[int], seed: int, share: float) -> None:
+    assume(max(Counter(histories).values()) <= 3)
+    data = validate(
+        pl.DataFrame({"user": [f"u{u}" for u in range(len(histories))], "item": [f"i{h}" for h in histories]})
+    )
+    split = split_users(data, share, 0.5, 0.5, seed)
+    users = [split.users(role) for role in Role]
+    assert sorted(user for group in users for user in group) == sorted(set(data.frame["user"]))
+    of_history: dict[int, set[Role]] = {}
+    for user, history in enumerate(histories):
+        of_history.setdefault(history, set()).add(split.roles[f"u{user}"])
+    assert all(len(roles) == 1 for roles in of_history.values())
+    # A group of copies is at most three users, so a role is at most two over.
+    assert abs(len(split.users(Role.PUBLIC)) - share * len(histories)) <= 2.5
+
+
 def test_the_manifest_survives_and_tampering_is_noticed(made: Interactions, tmp_path: Path) -> None:
     split = split_users(made, *SHARES, seed=0)
     split.write(tmp_path)
@@ -84,6 +115,8 @@ def test_a_target_that_is_brought_along(made: Interactions, tmp_path: Path) -> N
     assert Counter(split.roles.values()) == {
         Role.KNOWN_MEMBER: 30, Role.KNOWN_HELD_OUT: 20, Role.AUDITED_HELD_OUT: 20, Role.JUDGED: 10, Role.PUBLIC: 70
     }  # fmt: skip
+    twice = split_own(made, members, [*held_out, *held_out], judged, seed=0)
+    assert twice.counts() == split.counts()
     with pytest.raises(DataError, match="1 of 31 ids are not users"):
         split_own(made, [*members, "stranger"], held_out, judged, seed=0)
     with pytest.raises(DataError, match="share 1 users"):
