@@ -220,6 +220,17 @@ class Attacks(Section):
     """Shadow models, for the attacks that need them."""
 
     @model_validator(mode="after")
+    def _names_are_known(self) -> Attacks:
+        # The catalogue needs scikit-learn, which a config that is never used should not load.
+        from mia_core.attacks.catalogue import ATTACKS
+
+        for name in self.names:
+            if name not in ATTACKS:
+                near = difflib.get_close_matches(name, ATTACKS, n=1, cutoff=0.0)[0]
+                raise ValueError(f"names holds {name!r}, which is no attack; did you mean {near!r}?")
+        return self
+
+    @model_validator(mode="after")
     def _lead_is_run(self) -> Attacks:
         if self.lead not in self.names:
             raise ValueError(f"lead is {self.lead!r}; it must be one of the attacks in names")
@@ -273,8 +284,21 @@ def parse_experiment(document: Mapping[str, Any]) -> Experiment:
         raise ConfigError("\n".join(_explain(item) for item in error.errors())) from None
 
 
+PATHS = (
+    ("data", "path"),
+    ("base", "path"),
+    ("target", "path"),
+    ("target", "members"),
+    ("target", "held_out"),
+    ("target", "judged"),
+)
+"""Settings that are paths."""
+
+
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """An experiment from a TOML file, with ``section.field=value`` settings laid over it.
+
+    Paths in the file are taken from the file's own folder, those in settings from the working folder.
 
     Raises:
         ConfigError: the file is missing or not TOML, a key is unknown, a value is out of range.
@@ -285,9 +309,10 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise ConfigError(f"config: there is no file {str(path)!r}; name an existing .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise ConfigError(f"config: {str(path)!r} is not a TOML file: {error}") from None
-    data = document.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"]:
-        data["path"] = str((path.parent / data["path"]).resolve())
+    for name, field in PATHS:
+        section = document.get(name)
+        if isinstance(section, dict) and isinstance(section.get(field), str) and section[field]:
+            section[field] = str((path.parent / section[field]).resolve())
     for override in overrides:
         apply_override(document, override)
     return parse_experiment(document)
