@@ -22,7 +22,7 @@ def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]
         result: the audit.
         users: its table ``users``.
     Returns:
-        name, key, created, lead, device, versions, data, roles, quality, notes; ``metrics``, a list of {attack, metric,
+        name, key, created, lead, device, versions, data, roles, quality, agreement, notes; ``metrics``, a list of {attack, metric,
         value, low, high, n, reason}, value null where it cannot be resolved; ``users``, a list of {user, role, windows,
         scores, p_values}, the last two by attack, null where there is none.
     """
@@ -39,6 +39,7 @@ def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]
         "notes": result.notes,
         "metrics": [dataclasses.asdict(metric) for metric in result.metrics],
         "quality": [dataclasses.asdict(quality) for quality in result.quality],
+        "agreement": [dataclasses.asdict(agreement) for agreement in result.agreement],
         "users": [
             {
                 "user": row["user"],
