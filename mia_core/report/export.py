@@ -22,9 +22,9 @@ def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]
         result: the audit.
         users: its table ``users``.
     Returns:
-        name, key, created, lead, device, versions, data, roles, quality, agreement, notes; ``metrics``, a list of {attack, metric,
-        value, low, high, n, reason}, value null where it cannot be resolved; ``users``, a list of {user, role, windows,
-        scores, p_values}, the last two by attack, null where there is none.
+        name, key, created, lead, device, versions, data, roles, quality, agreement, notes; ``metrics``, a list of {attack,
+        metric, value, low, high, n, reason}, value null where it cannot be resolved; ``users``, a list of {user, role,
+        windows, scores, p_values}, the last two by attack, null where there is none.
     """
     attacks = [name.removeprefix("score.") for name in users.columns if name.startswith("score.")]
     document = {
