@@ -13,6 +13,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Background:
+    """Counts over public users, which no membership can reach."""
+
+    token_share: np.ndarray
+    """(vocabulary,) share of each token among the public users' answers, one added to every count."""
+    item_share: np.ndarray
+    """(n_items,) share of public users who have each item of the catalogue."""
+    item_vectors: np.ndarray
+    """(n_items, width) float32 of length one, or zero where no public user has the item: items that the same
+    people have lie close together."""
+    token_vectors: np.ndarray
+    """(vocabulary, width) float32 token embeddings of the base (of the target, where there is no base)."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Observations of users, grouped by view; there is no membership field."""
 
@@ -25,6 +40,13 @@ class Evidence:
     """Views with one model per fold of the known users; model k never met the users of fold k."""
     shadow_in: np.ndarray | None = None
     """(n_users, n_shadows) bool: the coins that put a user into a shadow model, independent of membership."""
+    signals: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """(n_samples, …) values per sample that are no token observations: see `mia_core.observe.views.SIGNALS`."""
+    lists: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """(n_samples, …) catalogue positions of the items that the target recommended, best first; -1: not an item of
+    the catalogue. See `mia_core.observe.views.LISTS`."""
+    background: Background | None = None
+    """What public users alone say about tokens and items."""
 
     def user_mean(self, values: np.ndarray) -> np.ndarray:
         """(n_users, …) mean over each user's samples; NaN where a user has none."""
@@ -34,6 +56,13 @@ class Evidence:
         counts = np.bincount(self.user_index, minlength=len(self.users)).astype(np.float64)
         counts[counts == 0] = np.nan
         return total / counts.reshape(-1, *[1] * (values.ndim - 1))
+
+    def replicates(self, name: str) -> list[Observations]:
+        """All views of one kind in the order of their numbers: "soft 0", "soft 1", … for "soft"."""
+        found = []
+        while f"{name} {len(found)}" in self.views:
+            found.append(self.views[f"{name} {len(found)}"])
+        return found
 
     def take(self, positions: np.ndarray) -> Evidence:
         """The evidence on the users at these positions, in this order."""
@@ -47,6 +76,8 @@ class Evidence:
             views={name: view.take(samples) for name, view in self.views.items()},
             cross_fitted={name: [v.take(samples) for v in models] for name, models in self.cross_fitted.items()},
             shadow_in=None if self.shadow_in is None else self.shadow_in[positions],
+            signals={name: values[samples] for name, values in self.signals.items()},
+            lists={name: items[samples] for name, items in self.lists.items()},
         )
 
     def per_fold(self) -> list[Evidence]:

@@ -32,8 +32,8 @@ class Samples:
     """(n,) position in `users` of each sample's user."""
     prompts: tuple[str, ...]
     answers: tuple[str, ...]
-    items: tuple[tuple[str, ...], ...]
-    """(n,) item ids of each window, the answer's item last."""
+    windows: tuple[tuple[Event, ...], ...]
+    """(n,) the window behind each prompt, the answer's item last."""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -45,7 +45,7 @@ class Samples:
             user_index=self.user_index[np.asarray(positions, dtype=np.int64)],
             prompts=tuple(self.prompts[i] for i in positions),
             answers=tuple(self.answers[i] for i in positions),
-            items=tuple(self.items[i] for i in positions),
+            windows=tuple(self.windows[i] for i in positions),
         )
 
     def of_users(self, users: Sequence[str]) -> Samples:
@@ -156,7 +156,7 @@ class PromptWriter:
             user_index=np.array([i for i, _ in flat], dtype=np.int64),
             prompts=tuple(prompt for prompt, _ in texts),
             answers=tuple(answer for _, answer in texts),
-            items=tuple(tuple(event.item for event in window) for _, window in flat),
+            windows=tuple(tuple(window) for _, window in flat),
         )
 
 

@@ -86,6 +86,12 @@ class Queue:
                 )
         return self.get(job_id)
 
+    def finished(self, kind: str, payload: Mapping[str, Any]) -> Job | None:
+        """The newest finished job that did just this work, if there is one."""
+        text = json.dumps(payload, ensure_ascii=False, sort_keys=True)
+        clause = "WHERE kind = ? AND payload = ? AND state = 'finished' ORDER BY created DESC, rowid DESC LIMIT 1"
+        return next(iter(self._select(clause, kind, text)), None)
+
     def get(self, job_id: str) -> Job:
         """One job.
 

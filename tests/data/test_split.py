@@ -153,7 +153,7 @@ def test_drawn_windows_are_distinct_and_of_the_user(made: Interactions) -> None:
     events = events_by_user(made, asker)
     user = sorted(events)[0]
     samples = drawn_samples([user], events, asker, 1_000, seed=0)
-    assert len(samples) == len(events[user]) - 4 == len(set(samples.items))
+    assert len(samples) == len(events[user]) - 4 == len(set(samples.windows))
 
 
 def test_like_or_dislike_tells_liked_from_disliked(made: Interactions) -> None:
