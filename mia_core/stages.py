@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from mia_core.store import Store
 
-VERSION = 1
+VERSION = 2
 """Raised when a stage's code changes its result."""
 
 

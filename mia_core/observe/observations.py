@@ -20,7 +20,11 @@ TOKEN_FIELDS = (
     "deviation",
     "renyi_half",
     "renyi_two",
+    "log_complement",
+    "root_complement",
+    "top_token",
 )
+WHOLE_NUMBERS = ("rank", "top_token")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,12 @@ class Observations:
     """(total,) float32: Rényi entropy of order one half, nats."""
     renyi_two: np.ndarray
     """(total,) float32: Rényi entropy of order two, nats."""
+    log_complement: np.ndarray
+    """(total,) float32: sum over the vocabulary of p·log(1 − p), at most 0."""
+    root_complement: np.ndarray
+    """(total,) float32: sum over the vocabulary of p·√(1 − p)."""
+    top_token: np.ndarray
+    """(total,) int32: the likeliest token."""
     hidden: np.ndarray
     """(n, layers, width) float32, averaged over prompt tokens (encoder layers) or answer tokens (others)."""
 
@@ -147,6 +157,9 @@ def token_statistics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, to
         "deviation": (p * (log_p + entropy[:, None]).square()).sum(-1).sqrt(),
         "renyi_half": 2 * p.sqrt().sum(-1).log(),
         "renyi_two": -p.square().sum(-1).log(),
+        "log_complement": (p * torch.log1p(-p.clamp(max=1 - 1e-7))).sum(-1),
+        "root_complement": (p * (1 - p).clamp(min=0).sqrt()).sum(-1),
+        "top_token": log_p.argmax(-1),
     }
 
 
@@ -174,7 +187,7 @@ def observe(
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i].prompt), len(encoded[i].answer)))
     lengths = np.array([len(sample.answer) for sample in encoded], dtype=np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    values = {name: np.empty(offsets[-1], np.int32 if name == "rank" else np.float32) for name in TOKEN_FIELDS}
+    values = {name: np.empty(offsets[-1], np.int32 if name in WHOLE_NUMBERS else np.float32) for name in TOKEN_FIELDS}
     hidden: np.ndarray | None = None
     done = 0
     for positions in _batches(order, encoded, tokens_per_batch):

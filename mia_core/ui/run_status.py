@@ -41,7 +41,9 @@ def launch(experiment: Experiment, runtime: Runtime | None = None) -> str:
 
 def _on_fixed_data(experiment: Experiment) -> bool:
     """Whether nothing that this audit reads can have changed since: no file or folder outside the store."""
-    return experiment.data.source != "file" and experiment.base.source == "offline" and experiment.target.source != "own"
+    return (
+        experiment.data.source != "file" and experiment.base.source == "offline" and experiment.target.source != "own"
+    )
 
 
 def duration(seconds: float | None) -> str:

@@ -7,34 +7,72 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mia_core.attacks.evidence import Evidence, Known
+from mia_core.attacks.evidence import Background, Evidence, Known
 from mia_core.observe.observations import Observations
 
 WIDTH = 6
 FOLDS = 2
+SHADOWS = 4
+VOCABULARY = 40
+ITEMS = 60
+HISTORY = 4
+LONGEST_LIST = 10
+MODELS = ("target", "self_prompted")
 
 
-def observations(rng: np.random.Generator, user_shift: np.ndarray, user_index: np.ndarray) -> Observations:
-    """Random observations in which the log-probability of each sample is raised by its user's shift."""
-    lengths = rng.integers(1, 5, len(user_index))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+def observations(
+    rng: np.random.Generator, user_shift: np.ndarray, user_index: np.ndarray, asked: tuple[np.ndarray, np.ndarray]
+) -> Observations:
+    """Random observations in which the log-probability of each sample is raised by its user's shift.
+
+    Args:
+        asked: offsets and tokens of the answers, the same under every view that leaves the answer alone.
+    """
+    offsets, token = asked
+    lengths = np.diff(offsets)
     shift = np.repeat(user_shift[user_index], lengths)
     total = int(offsets[-1])
     log_probability = np.minimum(-0.01, rng.normal(-4, 0.6, total) + shift)
+    # The likeliest token is the true one about as often as it is likely.
+    right = rng.random(total) < np.exp(log_probability / 2)
+    strangers = (token + rng.integers(1, VOCABULARY, total)) % VOCABULARY
     entropy = np.maximum(0.1, rng.normal(3, 0.3, total) - 0.3 * shift)
     hidden = rng.normal(size=(len(user_index), 2, WIDTH)) + 0.8 * user_shift[user_index][:, None, None]
     return Observations(
         offsets=offsets,
-        token=np.zeros(total, np.int32),
+        token=token,
         log_probability=log_probability.astype(np.float32),
         entropy=entropy.astype(np.float32),
         top_probability=np.clip(rng.normal(0.4, 0.05, total) + 0.1 * shift, 0, 1).astype(np.float32),
-        rank=np.zeros(total, np.int32),
+        rank=np.where(right, 0, rng.integers(1, VOCABULARY, total)).astype(np.int32),
         deviation=np.full(total, 1.5, np.float32),
         renyi_half=entropy.astype(np.float32),
         renyi_two=entropy.astype(np.float32),
+        log_complement=(-0.5 * np.exp(-entropy / 3)).astype(np.float32),
+        root_complement=(1 - 0.5 * np.exp(-entropy / 3)).astype(np.float32),
+        top_token=np.where(right, token, strangers).astype(np.int32),
         hidden=hidden.astype(np.float32),
     )
+
+
+def answers(rng: np.random.Generator, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets and tokens of random answers."""
+    lengths = rng.integers(2, 7, samples)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return offsets, rng.integers(0, VOCABULARY, int(offsets[-1])).astype(np.int32)
+
+
+def recommended(
+    rng: np.random.Generator, hit_rate: np.ndarray, history: np.ndarray, answer: np.ndarray, length: int
+) -> np.ndarray:
+    """(n, length) lists that hold the true answer with a user's own probability, and something of the history as often."""
+    lists = rng.integers(0, ITEMS, (len(answer), length))
+    lists[rng.random(lists.shape) < 0.1 * (1 - hit_rate[:, None])] = -1
+    hit = rng.random(len(answer)) < hit_rate
+    lists[hit, rng.integers(0, min(3, length), hit.sum())] = answer[hit]
+    again = rng.random(len(answer)) < hit_rate
+    lists[again, length - 1] = history[again, 0]
+    return lists.astype(np.int32)
 
 
 @pytest.fixture
@@ -49,20 +87,80 @@ def world() -> Callable[..., tuple[Evidence, np.ndarray, Known]]:
         member = np.arange(users) % 2 == 0
         # The last user has no window: it cannot be scored.
         user_index = np.repeat(np.arange(users - 1), 3)
+        n = len(user_index)
+        asked = answers(rng, n)
         trained, nothing = strength * member, np.zeros(users)
-        inside = np.zeros((users, 4), dtype=bool)
-        for k in range(0, 4, 2):
+        inside = np.zeros((users, SHADOWS), dtype=bool)
+        for k in range(0, SHADOWS, 2):
             inside[:, k] = rng.random(users) < 0.5
             inside[:, k + 1] = ~inside[:, k]
+
+        def seen(shift: np.ndarray, other: bool = False) -> Observations:
+            return observations(rng, shift, user_index, answers(rng, n) if other else asked)
+
         views = {
-            "target": observations(rng, trained, user_index),
-            "base": observations(rng, nothing, user_index),
-            "soft 0": observations(rng, nothing, user_index),
-            "leaking": observations(rng, trained, user_index),
-            **{f"shadow {k}": observations(rng, strength * inside[:, k], user_index) for k in range(4)},
+            "target": seen(trained),
+            "base": seen(nothing),
+            "soft 0": seen(nothing),
+            "leaking": seen(trained),
+            "self_prompted": seen(nothing),
+            **{f"shadow {k}": seen(strength * inside[:, k]) for k in range(SHADOWS)},
+            **{f"trajectory {k}": seen(nothing) for k in range(3)},
+            # What training taught shows in the user's own question and answer, and less and less in altered ones.
+            "target/no_history": seen(0.3 * trained),
+            "base/no_history": seen(nothing),
+            "target/lowercase": seen(nothing, other=True),
+            "target/after_held_out": seen(0.5 * trained),
+            "target/after_members": seen(1.1 * trained),
+            **{f"target/answer_swapped {k}": seen(nothing, other=True) for k in range(3)},
+            **{f"base/answer_swapped {k}": seen(nothing, other=True) for k in range(3)},
+            **{
+                f"{model}/history_swapped {k}": seen(0.4 * trained * (model == "target"))
+                for k in range(3)
+                for model in MODELS
+            },
+            **{f"target/template {k}": seen(0.4 * trained) for k in range(2)},
+            **{f"target/noisy {k}": seen(0.6 * trained) for k in range(4)},
         }
-        students = [observations(rng, 0.5 * trained, user_index) for _ in range(FOLDS)]
-        evidence = Evidence(tuple(f"u{i}" for i in range(users)), user_index, views, {"student": students}, inside)
+        history, answer = rng.integers(0, ITEMS, (n, HISTORY)), rng.integers(0, ITEMS, n)
+        share = rng.dirichlet(np.ones(ITEMS)) * 5
+        gain = (0.1 + 0.4 * np.minimum(trained, 2) / 2)[user_index]
+        first = np.where(
+            rng.random((n, 4, 5)) < gain[:, None, None], answer[:, None, None], rng.integers(0, ITEMS, (n, 4, 5))
+        )
+        signals = {
+            "zlib_bytes": rng.integers(15, 40, n),
+            "answer_item": answer,
+            "history_items": history,
+            "covariates": np.column_stack([rng.normal(3, 0.5, n), *rng.normal(-3, 1, (2, n)), rng.integers(5, 40, n)]),
+            # What the model has learned leaves a small gradient.
+            "gradient_norms": np.exp(rng.normal(1, 0.4, (n, 3)) - 0.8 * trained[user_index][:, None]),
+        }
+        lists = {
+            "lists": recommended(rng, gain, history, answer, LONGEST_LIST),
+            "lists/no_history": recommended(rng, 0 * gain, history, answer, LONGEST_LIST),
+            "lists/half": recommended(rng, gain, history[:, ::-1], answer, LONGEST_LIST),
+            "lists/poisoned": recommended(rng, 0.8 * gain, history, answer, LONGEST_LIST),
+            "temperatures": first.astype(np.int32),
+        }
+        students = [seen(0.5 * trained) for _ in range(FOLDS)]
+        vectors = rng.normal(size=(ITEMS, 8))
+        background = Background(
+            token_share=rng.dirichlet(np.ones(VOCABULARY)),
+            item_share=share,
+            item_vectors=(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32),
+            token_vectors=rng.normal(size=(VOCABULARY, 5)).astype(np.float32),
+        )
+        evidence = Evidence(
+            users=tuple(f"u{i}" for i in range(users)),
+            user_index=user_index,
+            views=views,
+            cross_fitted={"student": students},
+            shadow_in=inside,
+            signals=signals,
+            lists=lists,
+            background=background,
+        )
         known_at, audited_at = np.arange(known), np.arange(known, users)
         fold = np.arange(known) // 2 % FOLDS
         return (

@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 from mia_core.attacks.catalogue import ATTACKS
 from mia_core.attacks.contract import DEMONSTRATION, HONEST, PUBLISHED, out_of_fold_scores
 from mia_core.attacks.evidence import Evidence, Known
+from mia_core.observe.views import LISTS, REFERENCES, VARIANTS, parse_view
 
 World = Callable[..., tuple[Evidence, np.ndarray, Known]]
-VIEWS = {"base", "student", "soft", "leaking", "shadows"}
 
 
 @pytest.fixture(params=ATTACKS)
@@ -31,7 +31,10 @@ def test_it_is_frozen_and_says_what_it_is(name: str) -> None:
         assert (text or "").strip()
     assert attack.access in {"labels only", "logits", "white box"}
     assert attack.status in {HONEST, PUBLISHED, DEMONSTRATION}
-    assert attack.needs <= VIEWS
+    for need in attack.needs:
+        model, variant, _ = parse_view(need) if need not in LISTS else ("target", "", 0)
+        assert need == "gradient" or model in {"target", *REFERENCES}
+        assert variant in {"", *VARIANTS}
 
 
 def test_members_score_higher_in_a_planted_world(name: str, world: World) -> None:

@@ -60,6 +60,9 @@ def one_at_a_time(model: LanguageModel, sample: Encoded) -> tuple[dict[str, list
         values["deviation"].append(math.sqrt(float((p * (log_p + entropy) ** 2).sum())))
         values["renyi_half"].append(2 * math.log(float(p.sqrt().sum())))
         values["renyi_two"].append(-math.log(float((p**2).sum())))
+        values["log_complement"].append(float((p * (1 - p).log()).sum()))
+        values["root_complement"].append(float((p * (1 - p).sqrt()).sum()))
+        values["top_token"].append(int(p.argmax()))
     return values, torch.stack(layers).numpy()
 
 
