@@ -21,6 +21,8 @@ TRAIN_SECONDS = 1 / 280
 OBSERVE_SECONDS = 1 / 700
 # A hub-sized model is slower by its number of weights; without opening it, by this guess.
 LARGE_MODEL_FACTOR = 150.0
+OTHER_TEMPLATES = 2
+"""Ways of putting the question in other words that each prompt style has."""
 
 
 def soft_stage(j: int) -> str:
@@ -41,29 +43,47 @@ def shadow_stage(k: int) -> str:
     return f"Train shadow model {k + 1}"
 
 
-def observe_stage(view: str) -> str:
-    """Name of the stage that observes every scored user under one view."""
-    return f"Observe: {view}"
+SELF_PROMPTED = "Train the self-prompted reference"
+TRAJECTORY = "Distil the trajectory reference"
 
 
-def views(experiment: Experiment) -> list[str]:
-    """The views that the chosen attacks read, in the order in which they are observed."""
+def observe_stage(need: str) -> str:
+    """Name of the stage that asks about every scored user in one way."""
+    model, _, variant = need.replace("_", " ").partition("/")
+    return f"Observe: {model}, {variant}" if variant else f"Observe: {model}"
+
+
+def needs(experiment: Experiment) -> list[str]:
+    """What the chosen attacks want to be asked, in the order in which it is asked: see `mia_core.observe.views`."""
     # Imported here: the catalogue belongs to the floor below and pages import this module first.
     from mia_core.attacks.catalogue import ATTACKS
 
-    needs = {need for name in experiment.attacks.names for need in ATTACKS[name].needs}
-    found = ["target"]
-    if experiment.target.source == "fine-tune" or not experiment.target.no_base:
-        found.append("base")
-    if "soft" in needs:
-        found += [f"soft {j}" for j in range(experiment.distillation.soft_references)]
-    if "student" in needs:
-        found += [f"student {k}" for k in range(experiment.distillation.folds)]
-    if "leaking" in needs:
-        found.append("leaking")
-    if "shadows" in needs:
-        found += [f"shadow {k}" for k in range(experiment.attacks.shadows)]
-    return found
+    wanted = {need.rstrip("?") for name in experiment.attacks.names for need in ATTACKS[name].needs}
+    found = ["target", "base"]
+    models = [
+        name for name in ("soft", "student", "leaking", "shadows", "trajectory", "self_prompted") if name in wanted
+    ]
+    return [*found, *models, *sorted(wanted - {*found, *models})]
+
+
+def views(experiment: Experiment, need: str) -> list[str]:
+    """The views that one need stands for: "shadow 0", "shadow 1", … for "shadows"."""
+    config = experiment.views
+    counts = {
+        "soft": experiment.distillation.soft_references,
+        "student": experiment.distillation.folds,
+        "shadows": experiment.attacks.shadows,
+        "trajectory": config.trajectory_epochs,
+        "answer_swapped": config.swaps,
+        "history_swapped": config.swaps,
+        "noisy": len(config.noise) * config.noise_draws,
+        "template": OTHER_TEMPLATES,
+    }
+    count = counts.get(need.rpartition("/")[2])
+    if count is None:
+        return [need]
+    name = "shadow" if need == "shadows" else need
+    return [f"{name} {k}" for k in range(count)]
 
 
 def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
@@ -72,6 +92,8 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
     Args:
         summary: `Interactions.summary()`; users and interactions are read.
     """
+    from mia_core.attacks.catalogue import ATTACKS
+
     work = _Work(experiment, int(summary["users"]), int(summary["interactions"]))
     stages = [StagePlan(READ, 0.5 + work.interactions / 400_000)]
     own = experiment.target.source == "own"
@@ -81,37 +103,45 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
         trainees = work.public / 2 if experiment.target.world == "null" else work.members
         stages.append(StagePlan(TARGET, work.train(trainees * work.windows, experiment.target.training)))
     stages += _reference_stages(experiment, work)
-    for view in views(experiment):
-        stages.append(StagePlan(observe_stage(view), work.observe(work.scored * work.windows)))
+    for need in needs(experiment):
+        if own and experiment.target.no_base and need.startswith(("base", "shadows")):
+            continue
+        stages.append(StagePlan(observe_stage(need), work.ask(need)))
     if experiment.evaluation.ranked_users:
         ranked = min(experiment.evaluation.ranked_users, work.members)
         stages.append(StagePlan(QUALITY, 2 * work.observe(ranked * (experiment.evaluation.negatives + 1))))
-    learned = sum(1.0 for name in experiment.attacks.names if name not in {"loss", "confidence", "entropy"})
-    stages.append(StagePlan(ATTACK, 0.5 + learned * (1.2 + work.scored / 1_000)))
+    learned = sum(ATTACKS[name].learned for name in experiment.attacks.names)
+    stages.append(StagePlan(ATTACK, 0.5 + 0.1 * len(experiment.attacks.names) + learned * (1.2 + work.scored / 1_000)))
     stages.append(StagePlan(REPORT, 1.0))
     return stages
 
 
 def _reference_stages(experiment: Experiment, work: _Work) -> list[StagePlan]:
-    config = experiment.distillation
-    wanted = views(experiment)
+    config, asked = experiment.distillation, experiment.views
+    wanted = needs(experiment)
+    references = {"soft", "student", "leaking", "trajectory", "self_prompted"} & set(wanted)
     stages = []
     fresh = config.student is not None or not config.warm_start or "base" not in wanted
-    if fresh and any(view.startswith(("soft", "student", "leaking")) for view in wanted):
+    if fresh and references:
         stages.append(StagePlan(STUDENT_BASE, work.pretrain(config.student or experiment.base)))
-    for view in wanted:
-        kind, _, number = view.partition(" ")
-        if kind == "soft":
-            drawn = work.drawn(config.soft_windows)
-            stages.append(StagePlan(soft_stage(int(number)), 1.3 * work.train(drawn, config.soft_training)))
-        elif kind == "student":
-            known = work.known * work.windows * (1 - 1 / config.folds) / 2
-            stages.append(StagePlan(student_stage(int(number)), work.student(known)))
-        elif kind == "leaking":
-            stages.append(StagePlan(LEAKING, work.student(work.scored * work.windows / 2)))
-        elif kind == "shadow":
-            half = work.scored * work.windows / 2
-            stages.append(StagePlan(shadow_stage(int(number)), work.train(half, experiment.target.training)))
+    if "soft" in wanted:
+        seconds = 1.3 * work.train(work.drawn(config.soft_windows), config.soft_training)
+        stages += [StagePlan(soft_stage(j), seconds) for j in range(config.soft_references)]
+    if "student" in wanted:
+        known = work.known * work.windows * (1 - 1 / config.folds) / 2
+        stages += [StagePlan(student_stage(k), work.student(known)) for k in range(config.folds)]
+    if "leaking" in wanted:
+        stages.append(StagePlan(LEAKING, work.student(work.scored * work.windows / 2)))
+    if "shadows" in wanted:
+        half = work.train(work.scored * work.windows / 2, experiment.target.training)
+        stages += [StagePlan(shadow_stage(k), half) for k in range(experiment.attacks.shadows)]
+    if "trajectory" in wanted:
+        training = config.soft_training.model_copy(update={"epochs": asked.trajectory_epochs})
+        stages.append(StagePlan(TRAJECTORY, 1.3 * work.train(work.drawn(asked.trajectory_windows), training)))
+    if "self_prompted" in wanted:
+        drawn = work.drawn(asked.self_prompted_windows)
+        seconds = work.train(drawn, asked.self_prompted_training) + work.write(drawn)
+        stages.append(StagePlan(SELF_PROMPTED, seconds))
     return stages
 
 
@@ -145,6 +175,22 @@ class _Work:
     def student(self, windows_per_class: float) -> float:
         config = self.experiment.distillation
         return 1.3 * (self.train(windows_per_class, config.phase_one) + self.train(windows_per_class, config.phase_two))
+
+    def ask(self, need: str) -> float:
+        windows = self.scored * self.windows
+        config = self.experiment.views
+        if need == "gradient":
+            return 0.2 + self.factor * windows / 60
+        if need == "temperatures":
+            return len(config.temperatures) * config.repeats * self.write(windows)
+        if need.startswith("lists"):
+            return config.list_length * self.write(windows)
+        longer = 1.0 + config.shots if "/after" in need else 1.0
+        return longer * len(views(self.experiment, need)) * self.observe(windows)
+
+    def write(self, windows: float) -> float:
+        """Seconds to write one answer to each window."""
+        return 0.2 + self.factor * windows * OBSERVE_SECONDS
 
     def observe(self, windows: float) -> float:
         return 0.2 + self.factor * windows * OBSERVE_SECONDS

@@ -200,6 +200,34 @@ class Distillation(Section):
     soft_training: Training = Training(epochs=3, learning_rate=2e-3)
 
 
+class Views(Section):
+    """Ways of asking that only some attacks need; what no chosen attack needs is not asked."""
+
+    shots: Annotated[int, Field(ge=1, le=20)] = 3
+    """Worked examples of known users put before a prompt (ReCaLL, Con-ReCall)."""
+    swaps: Annotated[int, Field(ge=1, le=9)] = 3
+    """Neighbours of each sample, made by swapping items for ones that the same public users have."""
+    noise: tuple[Annotated[float, Field(gt=0, le=5)], ...] = (0.1, 0.3)
+    """Noise levels on input embeddings, in their standard deviations."""
+    noise_draws: Annotated[int, Field(ge=1, le=5)] = 2
+    """Draws of the noise at each level."""
+    list_length: Annotated[int, Field(ge=2, le=100)] = 10
+    """Items of a recommended list."""
+    answer_tokens: Annotated[int, Field(ge=4, le=256)] = 24
+    """Longest answer that the target may write."""
+    temperatures: tuple[Annotated[float, Field(gt=0, le=5)], ...] = (0.3, 0.7, 1.0, 1.3)
+    """Temperatures at which the target's first choice is drawn."""
+    repeats: Annotated[int, Field(ge=2, le=50)] = 5
+    """Draws at each temperature."""
+    trajectory_epochs: Annotated[int, Field(ge=2, le=50)] = 4
+    """Epochs of the distilled reference whose every epoch is observed (loss trajectory)."""
+    trajectory_windows: Annotated[int, Field(ge=1, le=1_000)] = 8
+    """Windows drawn per public user for it."""
+    self_prompted_windows: Annotated[int, Field(ge=1, le=1_000)] = 8
+    """Windows drawn per public user that the target answers in its own words, to train the self-prompted reference."""
+    self_prompted_training: Training = Training(epochs=3, learning_rate=2e-3)
+
+
 class Attacks(Section):
     """Which attacks run, and which one leads the report."""
 
@@ -260,6 +288,7 @@ class Experiment(Section):
     base: Base = Base()
     target: Target = Target()
     distillation: Distillation = Distillation()
+    views: Views = Views()
     attacks: Attacks = Attacks()
     evaluation: Evaluation = Evaluation()
 

@@ -18,8 +18,9 @@ from mia_core.data.prompts import Event, Samples, windows_of
 from mia_core.errors import DataError, NotFound
 from mia_core.evaluate.calibration import conservative_p_value, share_below
 from mia_core.experiment import Data, Runtime, parse_experiment
+from mia_core.gathering import gather, possible
 from mia_core.keys import content_key
-from mia_core.pipeline import divide, gather, start
+from mia_core.pipeline import divide, start
 from mia_core.report.results import LookupResult, read_result
 from mia_core.seeds import generator
 from mia_core.stages import VERSION, Run
@@ -128,15 +129,10 @@ class _Scorer:
     def __post_init__(self) -> None:
         run = self.run
         self.attack = ATTACKS[self.attack_name]()
-        needed = {"target", "base", *self.attack.needs}
-        self.views = [view for view in estimate.views(run.experiment) if view.partition(" ")[0] in needed]
-        if run.base is None:
-            self.views.remove("base") if "base" in self.views else None
-        if not run.public:
-            self.views = [view for view in self.views if not view.startswith("soft")]
-        _ = run.split, run.samples
+        wanted = {"target", "base", *(need.rstrip("?") for need in self.attack.needs)}
+        self.needs = [n for n in estimate.needs(run.experiment) if n in wanted and not possible(run, n)]
         roles = np.array([run.split.roles[user] for user in run.scored], dtype=object)
-        evidence = gather(run, {view: run.observe(view, run.samples) for view in self.views})
+        evidence = gather(run, run.samples, self.needs, announce=False)
         self.known, _, _ = divide(run, evidence, roles)
 
     def comparison(self, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -163,8 +159,6 @@ class _Scorer:
 
     def scores(self, histories: dict[str, list[Event]], *, announce: bool) -> np.ndarray:
         """(n,) highest score over all window offsets; NaN where a history holds no window."""
-        from mia_core.observe.observations import observe
-
         run, window = self.run, self.run.writer.window
         groups: list[list[Sequence[Event]]] = []
         owner: list[int] = []
@@ -176,12 +170,8 @@ class _Scorer:
         if not groups:
             return np.full(len(histories), np.nan)
         samples: Samples = run.writer.write([str(i) for i in range(len(groups))], groups)
-        observations = {}
-        for number, view in enumerate(self.views):
-            observations[view] = observe(run.view_model(view).load(), samples.prompts, samples.answers)
-            if announce:
-                run.progress.advance((number + 1) / len(self.views))
-        evidence = gather(run, observations, samples.users, samples.user_index)
+        with run.off_the_record():
+            evidence = gather(run, samples, self.needs, announce=False)
         values = self.attack.score(evidence, self.known)
         best = np.full(len(histories), np.nan)
         for i, value in zip(owner, values, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from mia_core.evaluate.calibration import p_values
 from mia_core.evaluate.intervals import mean_interval
 from mia_core.evaluate.metrics import attack_metrics, best_threshold, roc_table
 from mia_core.experiment import Experiment, Runtime
+from mia_core.gathering import gather, possible, train
 from mia_core.keys import content_key
 from mia_core.models.device import choose_device, device_name, resolve_precision, use_threads
 from mia_core.models.llm.distillation import agreement
@@ -31,6 +32,8 @@ from mia_core.stages import VERSION, Run, open_interactions
 from mia_core.store import Store
 from mia_core.types import Metric, Progress, Role, Silent
 
+SHOWN_MODELS = ("target", "base", "leaking", "self_prompted")
+"""Models whose feature distributions are kept for the charts, beside soft references and students."""
 FEATURES = ("loss", "confidence", "entropy", "hidden")
 
 
@@ -94,22 +97,16 @@ def _audit(run: Run, key: str) -> _Findings:
         run.build(run.interactions.key, "interactions", run.interactions.write, keep=True)
         split, samples = run.split, run.samples
 
-    skipped = _skipped(run)
-    views = [view for view in estimate.views(config) if _view_possible(run, view)]
-    if any(view.startswith(("soft", "student", "leaking")) for view in views):
-        _ = run.target, run.student_start
-    models = {view: run.view_model(view) for view in views}
-
-    observations = {}
-    for view in models:
-        with run.stage(estimate.observe_stage(view)):
-            observations[view] = run.observe(view, samples)
-    evidence = gather(run, observations)
+    impossible = {need: reason for need in estimate.needs(config) if (reason := possible(run, need))}
+    skipped = _skipped(run, impossible)
+    needs = [need for need in estimate.needs(config) if need not in impossible]
+    train(run, needs)
+    evidence = gather(run, samples, needs)
     roles = np.array([split.roles[user] for user in run.scored], dtype=object)
 
     with run.stage(estimate.QUALITY):
         quality = _quality(run)
-        agreements = _agreement(run, views)
+        agreements = _agreement(run, needs)
 
     with run.stage(estimate.ATTACK):
         known, audited, audited_at = divide(run, evidence, roles)
@@ -161,20 +158,6 @@ def _audit(run: Run, key: str) -> _Findings:
     return _Findings(result, tables)
 
 
-def gather(run: Run, observations: Mapping[str, Any], users: Any = None, user_index: Any = None) -> Evidence:
-    """Evidence from observations by view; the students of all folds become one cross-fitted view."""
-    folds = run.experiment.distillation.folds
-    students = [observations[f"student {k}"] for k in range(folds) if f"student {k}" in observations]
-    shadows = any(view.startswith("shadow") for view in observations)
-    return Evidence(
-        users=tuple(run.scored) if users is None else users,
-        user_index=run.samples.user_index if user_index is None else user_index,
-        views={view: o for view, o in observations.items() if not view.startswith("student")},
-        cross_fitted={"student": students} if students else {},
-        shadow_in=run.shadow_coins() if shadows and users is None else None,
-    )
-
-
 def divide(run: Run, evidence: Evidence, roles: np.ndarray) -> tuple[Known, Evidence, np.ndarray]:
     """(known users with their labels, everybody else without any, where everybody else stands)."""
     is_known = np.array([role.known for role in roles])
@@ -204,29 +187,14 @@ def _truth(roles: np.ndarray, *, own: bool) -> tuple[np.ndarray, np.ndarray]:
     return at, np.array([bool(roles[i].member) for i in at])
 
 
-def _skipped(run: Run) -> dict[str, str]:
+def _skipped(run: Run, impossible: Mapping[str, str]) -> dict[str, str]:
     """Why an attack cannot run, by attack name."""
     reasons = {}
     for name in run.experiment.attacks.names:
-        needs = ATTACKS[name].needs
-        if "base" in needs and run.base is None:
-            reasons[name] = "needs the model before fine-tuning, which target.no_base says is not to be had"
-        elif "leaking" in needs and run.experiment.target.source == "own":
-            reasons[name] = "a demonstration for audits in which the split is known"
-        elif "shadows" in needs and run.base is None:
-            reasons[name] = "shadow models start from the base, which target.no_base says is not to be had"
+        missing = [need for need in sorted(ATTACKS[name].needs) if need in impossible]
+        if missing:
+            reasons[name] = impossible[missing[0]]
     return reasons
-
-
-def _view_possible(run: Run, view: str) -> bool:
-    kind = view.partition(" ")[0]
-    if kind == "base" or kind == "shadow":
-        return run.base is not None
-    if kind == "soft":
-        return bool(run.public)
-    if kind == "leaking":
-        return run.experiment.target.source != "own"
-    return True
 
 
 def _quality(run: Run) -> list[Quality]:
@@ -254,13 +222,15 @@ def _quality(run: Run) -> list[Quality]:
     return quality
 
 
-def _agreement(run: Run, views: list[str]) -> list[Agreement]:
+def _agreement(run: Run, needs: Sequence[str]) -> list[Agreement]:
     """KL and top-1 agreement of each reference with the target, on audited users' windows that it never met."""
     users = run.split.users(Role.AUDITED_HELD_OUT, Role.AUDITED_MEMBER)[:60]
     samples = run.windows(users)
     rows = []
-    for view in views:
-        if view.startswith(("soft", "student")) and len(samples):
+    for view in [
+        view for need in needs if need in {"soft", "student"} for view in estimate.views(run.experiment, need)
+    ]:
+        if len(samples):
             teacher, reference = run.target.load(), run.view_model(view).load()
             encoded = teacher.encode(samples.prompts, samples.answers)
             rows.append(Agreement(view, *agreement(teacher, reference, encoded)))
@@ -303,7 +273,7 @@ def _feature_table(run: Run, evidence: Evidence, roles: np.ndarray, known: Known
     """Every feature of every model per user, for the distributions."""
     parts = []
     for view in evidence.views:
-        if view.startswith("shadow"):
+        if view not in SHOWN_MODELS and not view.startswith("soft "):
             continue
         parts.append(_features_of(view, evidence, known, run, roles))
     if "student" in evidence.cross_fitted:

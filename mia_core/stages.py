@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from mia_core.errors import ConfigError, DataError, NotFound
 from mia_core.experiment import Base, Data, Experiment, Training
 from mia_core.keys import content_key, file_key
 from mia_core.models.llm.distillation import Phase, check_same_tokens, distillation_loss, phases
+from mia_core.models.llm.generation import drawn_answers, ranked_answers
+from mia_core.models.llm.gradients import gradient_norms
 from mia_core.models.llm.language_model import LanguageModel
 from mia_core.models.llm.loading import (
     add_lora,
@@ -44,6 +47,7 @@ from mia_core.models.llm.loading import (
 )
 from mia_core.models.llm.training import BatchLoss, fit, hard_loss
 from mia_core.observe.observations import Observations, observe
+from mia_core.observe.views import VARIANTS, Asking, Catalogue, Shot, inquiries, parse_view
 from mia_core.report.results import StageTime
 from mia_core.seeds import derive_seed, generator
 from mia_core.types import Progress, Role
@@ -192,6 +196,28 @@ class Run:
             for item in {event.item for event in self.events.get(user, [])}:
                 counts[item] = counts.get(item, 0) + 1
         return {item: count / max(1, len(self.public)) for item, count in counts.items()}
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """All items, and what public users say about them."""
+        return Catalogue.of(
+            self.interactions.items["item"].to_list(), [self.events.get(user, []) for user in self.public]
+        )
+
+    @cached_property
+    def asking(self) -> Asking:
+        """What the variants of a question are made from."""
+        shots = {}
+        for name, role in (("held_out", Role.KNOWN_HELD_OUT), ("member", Role.KNOWN_MEMBER)):
+            users = generator(self.experiment.seed, "shots", role).permutation(self.split.users(role))
+            last = audit_samples([str(user) for user in users], self.events, self.writer, 1)
+            # One more than are shown: nobody is asked about after their own example.
+            shots[name] = [
+                Shot(last.users[last.user_index[i]], f"{last.prompts[i]} {last.answers[i]}")
+                for i in range(min(len(last), self.experiment.views.shots + 1))
+            ]
+        templates = self.writer.style.other_templates
+        return Asking(self.writer, self.catalogue, self.experiment.seed, shots, templates)
 
     @cached_property
     def samples(self) -> Samples:
@@ -363,9 +389,46 @@ class Run:
         """Soft-only reference j: distilled on unlabelled windows of `public` users."""
         config = self.experiment.distillation
         phase = Phase(frozenset({"public"}), 0.0, config.soft_training)
-        groups = {"public": self.public}
         with self.stage(estimate.soft_stage(j)):
-            return self._distilled(f"soft {j}", [phase], groups, drawn=True)
+            return self._distilled(f"soft {j}", [phase], {"public": self.public}, drawn=config.soft_windows)[-1]
+
+    @cached_property
+    def trajectory(self) -> list[Model]:
+        """One more soft-only reference, as it was after each of its epochs."""
+        config = self.experiment.views
+        epoch = self.experiment.distillation.soft_training.model_copy(update={"epochs": 1})
+        steps = [Phase(frozenset({"public"}), 0.0, epoch)] * config.trajectory_epochs
+        with self.stage(estimate.TRAJECTORY):
+            return self._distilled("trajectory", steps, {"public": self.public}, drawn=config.trajectory_windows)
+
+    @cached_property
+    def self_prompted(self) -> Model:
+        """A reference trained only on what the target itself writes when asked about `public` users."""
+        config, start = self.experiment.views, self.student_start
+        settings = {
+            "training": config.self_prompted_training,
+            "windows": config.self_prompted_windows,
+            "longest": config.answer_tokens,
+            "tuning": self.experiment.target.tuning,
+            "lora": self.experiment.target.lora,
+            "prompt": self.experiment.prompt,
+            "seed": self.experiment.seed,
+        }
+        key = content_key("self-prompted", VERSION, settings, [self.target.key, start.key, self.split_key])
+
+        def write(folder: Path) -> None:
+            asked = self.drawn(self.public, config.self_prompted_windows)
+            written = drawn_answers(
+                self.target.load(), asked.prompts, 1, 1.0, config.answer_tokens, self.experiment.seed
+            )
+            told = replace(asked, answers=tuple(answers[0] or "?" for answers in written))
+            model = self._trainable(start.load(), "self-prompted")
+            self._fit(model, told, hard_loss(), config.self_prompted_training, key, "self-prompted")
+            save_model(model, folder)
+
+        with self.stage(estimate.SELF_PROMPTED):
+            folder = self.build(key, "model", write)
+        return self._saved(key, folder, start)
 
     def student(self, k: int) -> Model:
         """The cross-fitted student of fold k: distilled on the known users of all other folds."""
@@ -374,7 +437,7 @@ class Run:
             "held_out": [u for u in self.split.users(Role.KNOWN_HELD_OUT) if self.fold[u] != k],
         }
         with self.stage(estimate.student_stage(k)):
-            return self._distilled(f"student {k}", phases(self.experiment.distillation), groups)
+            return self._distilled(f"student {k}", phases(self.experiment.distillation), groups)[-1]
 
     def leaking_student(self) -> Model:
         """The demonstration: a student that was distilled on everybody it is asked about, labels and all."""
@@ -383,14 +446,19 @@ class Run:
             "held_out": self.split.users(Role.KNOWN_HELD_OUT, Role.AUDITED_HELD_OUT),
         }
         with self.stage(estimate.LEAKING):
-            return self._distilled("leaking", phases(self.experiment.distillation), groups)
+            return self._distilled("leaking", phases(self.experiment.distillation), groups)[-1]
 
     def _distilled(
-        self, purpose: str, steps: Sequence[Phase], groups: dict[str, list[str]], *, drawn: bool = False
-    ) -> Model:
-        """Each phase is an artifact of its own, so that an interrupted run goes on in the phase it was in."""
+        self, purpose: str, steps: Sequence[Phase], groups: dict[str, list[str]], *, drawn: int = 0
+    ) -> list[Model]:
+        """The model after each phase; each is an artifact, so that an interrupted run goes on in the phase it was in.
+
+        Args:
+            drawn: unlabelled windows per user; 0: the windows that are trained on and scored.
+        """
         config = self.experiment.distillation
         current = self.student_start
+        finished = []
         for number, phase in enumerate(steps):
             users = sorted(user for name in phase.on for user in groups[name])
             settings = {
@@ -402,7 +470,7 @@ class Run:
                 "tuning": self.experiment.target.tuning,
                 "lora": self.experiment.target.lora,
                 "prompt": self.experiment.prompt,
-                "windows": config.soft_windows if drawn else 0,
+                "windows": drawn,
                 "seed": self.experiment.seed,
                 "users": users,
             }
@@ -415,14 +483,15 @@ class Run:
                 model = before.load()
                 if before is self.student_start:
                     model = self._trainable(model, purpose)
-                samples = self.drawn(users, config.soft_windows) if drawn else self.windows(users)
+                samples = self.drawn(users, drawn) if drawn else self.windows(users)
                 loss = distillation_loss(self.target.load(), phase.hard_weight, config.temperature)
                 self._fit(model, samples, loss, phase.training, key, f"{purpose} phase {phase.hard_weight}")
                 save_model(model, folder)
 
             folder = self.build(key, "model", write)
             current = self._saved(key, folder, self.student_start, trainable=number + 1 < len(steps))
-        return current
+            finished.append(current)
+        return finished
 
     def shadow_coins(self) -> np.ndarray:
         """(n_scored, n_shadows) bool: paired complements, so that everybody is in half of the shadows."""
@@ -443,16 +512,103 @@ class Run:
 
     # Observations
 
-    def observe(self, view: str, samples: Samples, *, scope: str = "scored") -> Observations:
+    def observe(self, view: str, samples: Samples) -> Observations:
         """What one view says about the samples, from the store where it was asked before."""
-        model = self.view_model(view)
-        settings = {"prompt": self.experiment.prompt, "scope": scope, "users": list(samples.users)}
-        key = content_key("observations", VERSION, settings, [model.key, self.split_key])
+        name, variant, replicate = parse_view(view)
+        model = self.view_model(name)
 
         def write(folder: Path) -> None:
-            observe(model.load(), samples.prompts, samples.answers, on_progress=self.progress.advance).write(folder)
+            asked = VARIANTS[variant](samples, self.asking, replicate) if variant else samples
+            loaded = model.load()
+            if variant == "noisy":
+                level = self.experiment.views.noise[replicate // self.experiment.views.noise_draws]
+                loaded.add_embedding_noise(level, derive_seed(self.experiment.seed, "noise", replicate))
+            observe(loaded, asked.prompts, asked.answers, on_progress=self.progress.advance).write(folder)
 
-        return Observations.read(self.build(key, "observations", write))
+        settings = {"variant": variant, "replicate": replicate, "views": self.experiment.views if variant else None}
+        return Observations.read(self._asked_of(model, "observations", settings, samples, write))
+
+    def recommended(self, need: str, samples: Samples) -> np.ndarray:
+        """(n, …) catalogue positions of what the target writes: see `LISTS`; -1 for titles that are no item."""
+        config = self.experiment.views
+
+        def write(folder: Path) -> None:
+            variant = need.partition("/")[2]
+            asked = VARIANTS[variant](samples, self.asking, 0) if variant else samples
+            model, longest, told = self.target.load(), config.answer_tokens, self.progress.advance
+            if need == "temperatures":
+                drawn = [
+                    drawn_answers(model, asked.prompts, config.repeats, heat, longest, self.experiment.seed, told)
+                    for heat in config.temperatures
+                ]
+                found = np.stack([self._positions(texts, config.repeats) for texts in drawn], axis=1)
+            else:
+                texts = ranked_answers(model, asked.prompts, config.list_length, longest, told)
+                found = self._positions(texts, config.list_length)
+            np.save(folder / "items.npy", found)
+
+        folder = self._asked_of(self.target, "lists", {"need": need, "views": config}, samples, write)
+        return np.load(folder / "items.npy", allow_pickle=False)
+
+    def _positions(self, texts: Sequence[Sequence[str]], length: int) -> np.ndarray:
+        position = {}
+        # Of several items with one title the best known one is meant.
+        for i in np.argsort(self.catalogue.counts, kind="stable"):
+            position[self.writer.titles[self.catalogue.items[i]].casefold()] = int(i)
+        found = [[position.get(text.casefold(), -1) for text in row] for row in texts]
+        return np.array(found, dtype=np.int32).reshape(len(texts), length)
+
+    def measured(self, need: str, samples: Samples) -> np.ndarray:
+        """(n, …) one of the target's signals that has to be asked for: see `SIGNALS`."""
+        measure = {"gradient": self._gradient, "inquiry": self._inquiry}[need]
+
+        def write(folder: Path) -> None:
+            np.save(folder / "signal.npy", measure(samples))
+
+        folder = self._asked_of(self.target, "signal", {"need": need}, samples, write)
+        return np.load(folder / "signal.npy", allow_pickle=False)
+
+    def _gradient(self, samples: Samples) -> np.ndarray:
+        model = self.target.load()
+        return gradient_norms(model, model.encode(samples.prompts, samples.answers), self.progress.advance)
+
+    def _inquiry(self, samples: Samples) -> np.ndarray:
+        model = self.target.load()
+        odds = np.zeros(len(samples))
+        for answer, sign in (("Yes", 1), ("No", -1)):
+            for invented in (False, True):
+                asked = inquiries(samples, self.asking, answer, invented=invented)
+                said = observe(model, asked.prompts, asked.answers).sample_sum("log_probability")
+                odds += (-sign if invented else sign) * said
+        return odds
+
+    def _asked_of(
+        self, model: Model, kind: str, settings: object, samples: Samples, write: Callable[[Path], None]
+    ) -> Path:
+        asked = {
+            "settings": settings,
+            "prompt": self.experiment.prompt,
+            "users": list(samples.users),
+            "items": content_key("windows", 1, [[event.item for event in window] for window in samples.windows]),
+            "seed": self.experiment.seed,
+        }
+        key = content_key(kind, VERSION, asked, [model.key, self.split_key])
+        if self._passing is None:
+            return self.build(key, kind, write)
+        folder = Path(self._passing) / key
+        folder.mkdir(exist_ok=True)
+        write(folder)
+        return folder
+
+    @contextmanager
+    def off_the_record(self) -> Iterator[None]:
+        """What is asked here leaves nothing in the store: a pasted history is personal data."""
+        with tempfile.TemporaryDirectory() as folder:
+            self._passing = folder
+            try:
+                yield
+            finally:
+                self._passing = None
 
     def view_model(self, view: str) -> Model:
         """The model behind a view's name."""
@@ -465,6 +621,8 @@ class Run:
                 "student": lambda: self.student(int(number)),
                 "leaking": self.leaking_student,
                 "shadow": lambda: self.shadow(int(number)),
+                "trajectory": lambda: self.trajectory[int(number)],
+                "self_prompted": lambda: self.self_prompted,
             }
             self._view_models[view] = makers[kind]()
         return self._view_models[view]
@@ -474,6 +632,7 @@ class Run:
         return self.base
 
     _view_models: dict[str, Model] = field(default_factory=dict)
+    _passing: str | None = None
     _built: bool = False
     _asked: bool = False
     split_key: str = ""

@@ -25,7 +25,8 @@ class Attack(Protocol):
     passes: ClassVar[str]
     source: ClassVar[str]
     needs: ClassVar[frozenset[str]]
-    """Views beside the target: base, student, soft, leaking, shadows."""
+    """What it asks beside the target itself: see `mia_core.observe.views`. With a question mark behind: it can do
+    without, where an audit cannot meet it."""
     learned: ClassVar[bool]
     """Whether it is fitted on the known users' labels."""
 

@@ -59,7 +59,7 @@ class Evidence:
 
     def replicates(self, name: str) -> list[Observations]:
         """All views of one kind in the order of their numbers: "soft 0", "soft 1", … for "soft"."""
-        found = []
+        found: list[Observations] = []
         while f"{name} {len(found)}" in self.views:
             found.append(self.views[f"{name} {len(found)}"])
         return found

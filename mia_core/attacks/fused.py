@@ -200,7 +200,7 @@ class Distillation(_Fused):
     status: ClassVar[str] = HONEST
     passes: ClassVar[str] = "1 on the target, 1 on the base, 1 on each reference"
     source: ClassVar[str] = f"after {PAPER}; contrast form, cross-fitted"
-    needs: ClassVar[frozenset[str]] = frozenset({"student", "soft"})
+    needs: ClassVar[frozenset[str]] = frozenset({"student", "soft?"})
 
     def features(self, evidence: Evidence) -> Features:
         """Target's scalars, then its differences from base, student and soft-only references."""

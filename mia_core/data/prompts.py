@@ -79,6 +79,12 @@ class PromptStyle:
     needs_ratings: bool
     template: str
     """Default prompt; ``{history}`` is replaced by titles, ``{liked}``/``{disliked}``/``{candidate}`` likewise."""
+    other_templates: tuple[str, ...]
+    """The same question in other words."""
+    inquiry: str
+    """Asks whether a history was met before; the answer is Yes or No."""
+    answers_with_titles: bool
+    """Whether the answer is an item, so that the model recommends by writing."""
     placeholders: tuple[str, ...]
     """What a template of one's own must hold."""
     words: Callable[[Sequence[Event], str, str, float], tuple[str, str]]
@@ -107,6 +113,9 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
         summary="The model sees a history of titles and answers with the next one. Works without ratings.",
         needs_ratings=False,
         template="History: {history} Next:",
+        other_templates=("Watched so far: {history} What follows?", "Given {history} recommend one more:"),
+        inquiry="Was this history seen before: {history}?",
+        answers_with_titles=True,
         placeholders=("{history}",),
         words=_next_item,
     ),
@@ -115,6 +124,12 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
         summary="The model sees liked and disliked titles and answers Yes or No for one more. Needs ratings.",
         needs_ratings=True,
         template="Liked: {liked} Disliked: {disliked} Will the user like {candidate}?",
+        other_templates=(
+            "Does someone who likes {liked} and dislikes {disliked} enjoy {candidate}?",
+            "Good: {liked} Bad: {disliked} Question: {candidate}?",
+        ),
+        inquiry="Was this person seen before: liked {liked} disliked {disliked}?",
+        answers_with_titles=False,
         placeholders=("{liked}", "{disliked}", "{candidate}"),
         words=_like_dislike,
     ),

@@ -27,8 +27,10 @@ SIGNALS = {
     "history_items": "(n, history) catalogue positions of the prompt's items",
     "covariates": "(n, 4) log history length of the user, mean log popularity of the window, log popularity of the "
     "answer, characters of the answer",
-    "gradient_norms": "(n, 3) 1-, 2- and largest-value norm of the loss gradient by the trained (or last) weights; only "
-    "where an attack needs `gradient`",
+    "gradient": "(n, 3) 1-, 2- and largest-value norm of the loss gradient by the trained (or last) weights; asked only "
+    "where an attack needs it",
+    "inquiry": "(n,) log-odds of Yes against No when the target is asked whether it has seen this history, minus the same "
+    "for an invented history; asked only where an attack needs it",
 }
 LISTS = {
     "lists": "(n, length) what the target recommends, best first",
@@ -169,15 +171,30 @@ def _history_swapped(samples: Samples, asking: Asking, j: int) -> Samples:
     return rewritten(samples, asking, change)
 
 
+def _with_strangers(window: tuple[Event, ...], asking: Asking, taken: set[int]) -> list[Event]:
+    items = {event.item for event in window}
+    order = generator(asking.seed, "strangers", *(event.item for event in window)).permutation(asking.catalogue.items)
+    fresh = iter([str(item) for item in order[: 3 * len(window)] if item not in items] or [window[-1].item])
+    return [asking.writer.event(next(fresh, e.item), e.rating) if k in taken else e for k, e in enumerate(window)]
+
+
 def _poisoned(samples: Samples, asking: Asking, j: int) -> Samples:
     def change(window: tuple[Event, ...], i: int) -> Sequence[Event]:
         chosen = generator(asking.seed, "poison", *(e.item for e in window)).permutation(len(window) - 1)
-        taken = set(chosen[: max(1, len(chosen) // 2)].tolist())
-        strangers = generator(asking.seed, "strangers", *(e.item for e in window)).permutation(asking.catalogue.items)
-        fresh = iter([str(item) for item in strangers[: 3 * len(window)] if item not in {e.item for e in window}])
-        return [asking.writer.event(next(fresh), e.rating) if k in taken else e for k, e in enumerate(window)]
+        return _with_strangers(window, asking, set(chosen[: max(1, len(chosen) // 2)].tolist()))
 
     return rewritten(samples, asking, change)
+
+
+def inquiries(samples: Samples, asking: Asking, answer: str, *, invented: bool) -> Samples:
+    """The question whether each history was seen before (or one of strangers' items instead), with a given answer."""
+    asker = replace(asking, writer=replace(asking.writer, template=asking.writer.style.inquiry))
+
+    def change(window: tuple[Event, ...], i: int) -> Sequence[Event]:
+        return _with_strangers(window, asking, set(range(len(window) - 1))) if invented else window
+
+    asked = rewritten(samples, asker, change)
+    return replace(asked, answers=(answer,) * len(asked))
 
 
 def _without_history(samples: Samples, asking: Asking, j: int) -> Samples:

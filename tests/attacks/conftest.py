@@ -133,8 +133,9 @@ def world() -> Callable[..., tuple[Evidence, np.ndarray, Known]]:
             "answer_item": answer,
             "history_items": history,
             "covariates": np.column_stack([rng.normal(3, 0.5, n), *rng.normal(-3, 1, (2, n)), rng.integers(5, 40, n)]),
+            "inquiry": rng.normal(0, 0.6, n) + trained[user_index],
             # What the model has learned leaves a small gradient.
-            "gradient_norms": np.exp(rng.normal(1, 0.4, (n, 3)) - 0.8 * trained[user_index][:, None]),
+            "gradient": np.exp(rng.normal(1, 0.4, (n, 3)) - 0.8 * trained[user_index][:, None]),
         }
         lists = {
             "lists": recommended(rng, gain, history, answer, LONGEST_LIST),

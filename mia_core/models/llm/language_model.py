@@ -51,6 +51,25 @@ class LanguageModel:
         with switched:
             yield self
 
+    def add_embedding_noise(self, scale: float, seed: int) -> LanguageModel:
+        """The same model, which from now on hears every token a little wrong.
+
+        Source: Galli et al. 2024, arXiv 2406.16565 (noise on input embeddings).
+        Differs: the noise is drawn once per token of the vocabulary, so that what a sample gets does not depend on its
+        batch; `scale` is in units of the embeddings' own standard deviation.
+        """
+        table = self.plain_network.get_input_embeddings().weight
+        draw = torch.Generator().manual_seed(seed)
+        noise = torch.randn(table.shape, generator=draw).to(table) * (scale * table.detach().std())
+
+        def hear(module: torch.nn.Module, asked: tuple[torch.Tensor, ...], heard: torch.Tensor) -> torch.Tensor:
+            return heard + noise[asked[0]]
+
+        for module in self.plain_network.modules():
+            if isinstance(module, torch.nn.Embedding) and module.weight.data_ptr() == table.data_ptr():
+                module.register_forward_hook(hear)
+        return self
+
     def encode(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Encoded]:
         """Token ids; answers end with the end token. A prompt that is too long loses its oldest part."""
         asked = self._token_ids(prompts)
@@ -78,8 +97,8 @@ class LanguageModel:
             return self._decoder_only(batch, pooled)
 
     def _encoder_decoder(self, batch: Sequence[Encoded], pooled: bool) -> AnswerOutputs:
-        prompt, prompt_mask = self._pad([sample.prompt for sample in batch], self.padding_side)
-        labels, mask = self._pad([sample.answer for sample in batch], "right")
+        prompt, prompt_mask = self.padded([sample.prompt for sample in batch], self.padding_side)
+        labels, mask = self.padded([sample.answer for sample in batch], "right")
         start = torch.full_like(labels[:, :1], self.plain_network.config.decoder_start_token_id)
         outputs = self.plain_network(
             input_ids=prompt,
@@ -97,8 +116,8 @@ class LanguageModel:
 
     def _decoder_only(self, batch: Sequence[Encoded], pooled: bool) -> AnswerOutputs:
         """The answer's logits are read one position before each answer token."""
-        tokens, token_mask = self._pad([sample.prompt + sample.answer for sample in batch], self.padding_side)
-        labels, mask = self._pad([sample.answer for sample in batch], "right")
+        tokens, token_mask = self.padded([sample.prompt + sample.answer for sample in batch], self.padding_side)
+        labels, mask = self.padded([sample.answer for sample in batch], "right")
         lengths = token_mask.sum(1)
         first = lengths - mask.sum(1) - 1
         if self.padding_side == "left":
@@ -122,7 +141,8 @@ class LanguageModel:
             vectors = torch.stack(layers, dim=1)
         return AnswerOutputs(logits, labels, mask, vectors)
 
-    def _pad(self, rows: Sequence[tuple[int, ...]], side: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def padded(self, rows: Sequence[tuple[int, ...]], side: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, longest) tokens and the mask that tells them from padding, on the model's device."""
         width = max(1, max(len(row) for row in rows))
         tokens = torch.zeros(len(rows), width, dtype=torch.long)
         mask = torch.zeros(len(rows), width, dtype=torch.bool)
