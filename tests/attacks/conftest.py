@@ -65,13 +65,16 @@ def answers(rng: np.random.Generator, samples: int) -> tuple[np.ndarray, np.ndar
 def recommended(
     rng: np.random.Generator, hit_rate: np.ndarray, history: np.ndarray, answer: np.ndarray, length: int
 ) -> np.ndarray:
-    """(n, length) lists that hold the true answer with a user's own probability, and something of the history as often."""
+    """(n, length) lists that hold the true answer with a user's own probability.
+
+    The likelier that is, the more of the history they repeat and the fewer items they invent.
+    """
     lists = rng.integers(0, ITEMS, (len(answer), length))
-    lists[rng.random(lists.shape) < 0.1 * (1 - hit_rate[:, None])] = -1
+    again = np.take_along_axis(history, rng.integers(0, HISTORY, lists.shape), axis=1)
+    lists = np.where(rng.random(lists.shape) < hit_rate[:, None], again, lists)
+    lists[rng.random(lists.shape) < 0.25 * (0.6 - hit_rate[:, None])] = -1
     hit = rng.random(len(answer)) < hit_rate
     lists[hit, rng.integers(0, min(3, length), hit.sum())] = answer[hit]
-    again = rng.random(len(answer)) < hit_rate
-    lists[again, length - 1] = history[again, 0]
     return lists.astype(np.int32)
 
 
@@ -140,10 +143,13 @@ def world() -> Callable[..., tuple[Evidence, np.ndarray, Known]]:
         lists = {
             "lists": recommended(rng, gain, history, answer, LONGEST_LIST),
             "lists/no_history": recommended(rng, 0 * gain, history, answer, LONGEST_LIST),
-            "lists/half": recommended(rng, gain, history[:, ::-1], answer, LONGEST_LIST),
-            "lists/poisoned": recommended(rng, 0.8 * gain, history, answer, LONGEST_LIST),
+            "lists/half": recommended(rng, gain, history, answer, LONGEST_LIST),
+            "lists/poisoned": recommended(rng, 0 * gain, history, answer, LONGEST_LIST),
             "temperatures": first.astype(np.int32),
         }
+        # What was learned resists the poison.
+        kept = rng.random(lists["lists"].shape) < gain[:, None]
+        lists["lists/poisoned"] = np.where(kept, lists["lists"], lists["lists/poisoned"])
         students = [seen(0.5 * trained) for _ in range(FOLDS)]
         vectors = rng.normal(size=(ITEMS, 8))
         background = Background(
