@@ -68,6 +68,8 @@ def needs(experiment: Experiment) -> list[str]:
 
 def views(experiment: Experiment, need: str) -> list[str]:
     """The views that one need stands for: "shadow 0", "shadow 1", … for "shadows"."""
+    from mia_core.observe.views import NOISE_DRAWS
+
     config = experiment.views
     counts = {
         "soft": experiment.distillation.soft_references,
@@ -76,7 +78,7 @@ def views(experiment: Experiment, need: str) -> list[str]:
         "trajectory": config.trajectory_epochs,
         "answer_swapped": config.swaps,
         "history_swapped": config.swaps,
-        "noisy": len(config.noise) * config.noise_draws,
+        "noisy": len(config.noise) * NOISE_DRAWS,
         "template": OTHER_TEMPLATES,
     }
     count = counts.get(need.rpartition("/")[2])

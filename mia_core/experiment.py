@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mia_core.errors import ConfigError
 
@@ -209,8 +209,6 @@ class Views(Section):
     """Neighbours of each sample, made by swapping items for ones that the same public users have."""
     noise: tuple[Annotated[float, Field(gt=0, le=5)], ...] = (0.1, 0.3)
     """Noise levels on input embeddings, in their standard deviations."""
-    noise_draws: Annotated[int, Field(ge=1, le=5)] = 2
-    """Draws of the noise at each level."""
     list_length: Annotated[int, Field(ge=2, le=100)] = 10
     """Items of a recommended list."""
     answer_tokens: Annotated[int, Field(ge=4, le=256)] = 24
@@ -231,7 +229,7 @@ class Views(Section):
 class Attacks(Section):
     """Which attacks run, and which one leads the report."""
 
-    names: tuple[str, ...] = (
+    names: Annotated[tuple[str, ...], Field(min_length=1)] = (
         "loss",
         "confidence",
         "entropy",
@@ -242,21 +240,37 @@ class Attacks(Section):
         "distillation_published",
         "distillation_leaking",
     )
+    """Attacks, or groups of them ("likelihood", "shadow", …, "all")."""
     lead: str = "distillation"
     """The score named before the run; the report's headline and the lookup use it."""
     shadows: Annotated[int, Field(ge=2, le=64)] = 4
     """Shadow models, for the attacks that need them."""
+    settings: dict[str, dict[str, bool | int | float | str | None]] = {}
+    """Settings of single attacks that differ from their defaults: ``[attacks.settings.min_k]``, ``share = 0.1``."""
 
-    @model_validator(mode="after")
-    def _names_are_known(self) -> Attacks:
+    @field_validator("settings")
+    @classmethod
+    def _settings_fit(cls, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        from mia_core.attacks.catalogue import configured
+
+        for name, values in settings.items():
+            configured(name, values)
+        return settings
+
+    @field_validator("names")
+    @classmethod
+    def _names_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         # The catalogue needs scikit-learn, which a config that is never used should not load.
-        from mia_core.attacks.catalogue import ATTACKS
+        from mia_core.attacks.catalogue import ATTACKS, GROUPS
 
-        for name in self.names:
-            if name not in ATTACKS:
-                near = difflib.get_close_matches(name, ATTACKS, n=1, cutoff=0.0)[0]
+        groups = {**{name: tuple(group.attacks) for name, group in GROUPS.items()}, "all": tuple(ATTACKS)}
+        found: dict[str, None] = {}
+        for name in names:
+            if name not in ATTACKS and name not in groups:
+                near = difflib.get_close_matches(name, [*ATTACKS, *groups], n=1, cutoff=0.0)[0]
                 raise ValueError(f"names holds {name!r}, which is no attack; did you mean {near!r}?")
-        return self
+            found |= dict.fromkeys(groups.get(name, (name,)))
+        return tuple(found)
 
     @model_validator(mode="after")
     def _lead_is_run(self) -> Attacks:

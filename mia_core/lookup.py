@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mia_core import estimate
-from mia_core.attacks.catalogue import ATTACKS
+from mia_core.attacks.catalogue import configured
 from mia_core.data.prompts import Event, Samples, windows_of
 from mia_core.errors import DataError, NotFound
 from mia_core.evaluate.calibration import conservative_p_value, share_below
@@ -128,7 +128,7 @@ class _Scorer:
 
     def __post_init__(self) -> None:
         run = self.run
-        self.attack = ATTACKS[self.attack_name]()
+        self.attack = configured(self.attack_name, run.experiment.attacks.settings.get(self.attack_name, {}))
         wanted = {"target", "base", *(need.rstrip("?") for need in self.attack.needs)}
         self.needs = [n for n in estimate.needs(run.experiment) if n in wanted and not possible(run, n)]
         roles = np.array([run.split.roles[user] for user in run.scored], dtype=object)

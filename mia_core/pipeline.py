@@ -12,7 +12,7 @@ import polars as pl
 from sklearn.decomposition import PCA
 
 from mia_core import estimate
-from mia_core.attacks.catalogue import ATTACKS
+from mia_core.attacks.catalogue import ATTACKS, configured
 from mia_core.attacks.contract import out_of_fold_scores
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.fused import hidden, scalars
@@ -113,7 +113,7 @@ def _audit(run: Run, key: str) -> _Findings:
         scores, thresholds = {}, {}
         running = [name for name in config.attacks.names if name not in skipped]
         for i, name in enumerate(running):
-            attack = ATTACKS[name]()
+            attack = configured(name, config.attacks.settings.get(name, {}))
             mine = np.full(len(run.scored), np.nan)
             known_at = np.flatnonzero([role.known for role in roles])
             mine[known_at] = out_of_fold_scores(attack, known, seed=config.seed)

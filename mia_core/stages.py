@@ -47,7 +47,7 @@ from mia_core.models.llm.loading import (
 )
 from mia_core.models.llm.training import BatchLoss, fit, hard_loss
 from mia_core.observe.observations import Observations, observe
-from mia_core.observe.views import VARIANTS, Asking, Catalogue, Shot, inquiries, parse_view
+from mia_core.observe.views import NOISE_DRAWS, VARIANTS, Asking, Catalogue, Shot, inquiries, parse_view
 from mia_core.report.results import StageTime
 from mia_core.seeds import derive_seed, generator
 from mia_core.types import Progress, Role
@@ -521,7 +521,7 @@ class Run:
             asked = VARIANTS[variant](samples, self.asking, replicate) if variant else samples
             loaded = model.load()
             if variant == "noisy":
-                level = self.experiment.views.noise[replicate // self.experiment.views.noise_draws]
+                level = self.experiment.views.noise[replicate // NOISE_DRAWS]
                 loaded.add_embedding_noise(level, derive_seed(self.experiment.seed, "noise", replicate))
             observe(loaded, asked.prompts, asked.answers, on_progress=self.progress.advance).write(folder)
 

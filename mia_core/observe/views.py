@@ -21,6 +21,9 @@ from mia_core.seeds import generator
 NEAREST = 10
 """A swapped item is drawn from so many nearest neighbours."""
 
+NOISE_DRAWS = 2
+"""Draws of the noise on embeddings at each level; views come level by level."""
+
 SIGNALS = {
     "zlib_bytes": "(n,) bytes of the answer's text after compression",
     "answer_item": "(n,) catalogue position of the true answer's item",
