@@ -17,7 +17,8 @@ from collections.abc import Callable
 import numpy as np
 
 from mia_core.attacks.evidence import Evidence, Known
-from mia_core.attacks.shadow import LiraOnline, Rmia
+from mia_core.attacks.lira import LiraOnline
+from mia_core.attacks.shadow import Rmia
 from mia_core.observe.observations import TOKEN_FIELDS, Observations
 
 WINDOWS = 4

@@ -15,6 +15,7 @@ STUDENT_BASE = "Pre-train the student"
 QUALITY = "Measure the recommendations"
 ATTACK = "Run the attacks"
 REPORT = "Calibrate and report"
+GATES = "Gates: blind, placebo, null"
 
 # Seconds per window and epoch of training, and per observed window, of the default offline T5 on two cores.
 TRAIN_SECONDS = 1 / 280
@@ -115,6 +116,8 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
     learned = sum(ATTACKS[name].learned for name in experiment.attacks.names)
     stages.append(StagePlan(ATTACK, 0.5 + 0.1 * len(experiment.attacks.names) + learned * (1.2 + work.scored / 1_000)))
     stages.append(StagePlan(REPORT, 1.0))
+    # The placebo runs beside the rest; only its lag is waited for.
+    stages.append(StagePlan(GATES, 2.0))
     return stages
 
 

@@ -285,6 +285,12 @@ class Evaluation(Section):
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1_000
     """Bootstrap resamples of users behind every interval."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    placebo: bool = True
+    """Run the whole line once more on a target that was trained on strangers; nothing may be found there."""
+    discovery_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Share of the users named as members that may be wrong on average."""
+    delta: Annotated[float, Field(gt=0, lt=0.1)] = 1e-5
+    """Of the privacy definition (ε, δ) whose ε is bounded from below."""
     negatives: Annotated[int, Field(ge=1, le=1_000)] = 50
     """Sampled items each true next item is ranked against (HR@10, NDCG@10)."""
     ranked_users: Annotated[int, Field(ge=0, le=100_000)] = 60

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
 
 from mia_core import estimate
 from mia_core.attacks.catalogue import ATTACKS, configured
 from mia_core.attacks.contract import out_of_fold_scores
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.fused import hidden, scalars
+from mia_core.claims import judge_gates, list_bound, make_claims, placebo_experiment, wants_placebo, with_names
 from mia_core.data.interactions import Interactions
-from mia_core.evaluate.calibration import p_values
+from mia_core.evaluate.calibration import mondrian_p_values, p_values, strata
 from mia_core.evaluate.intervals import mean_interval
 from mia_core.evaluate.metrics import attack_metrics, best_threshold, roc_table
 from mia_core.experiment import Experiment, Runtime
@@ -30,6 +34,7 @@ from mia_core.report.results import Agreement, AttackSummary, AuditResult, Quali
 from mia_core.seeds import derive_seed, generator
 from mia_core.stages import VERSION, Run, open_interactions
 from mia_core.store import Store
+from mia_core.tasks import WhileWanted, in_background, spare_cores
 from mia_core.types import Metric, Progress, Role, Silent
 
 SHOWN_MODELS = ("target", "base", "leaking", "self_prompted")
@@ -92,11 +97,41 @@ class _Findings:
 
 
 def _audit(run: Run, key: str) -> _Findings:
-    config = run.experiment
     with run.stage(estimate.READ):
         run.build(run.interactions.key, "interactions", run.interactions.write, keep=True)
-        split, samples = run.split, run.samples
+        _ = run.split, run.samples
+    with _placebo_beside(run) as placebo:
+        return _judged(run, key, placebo)
 
+
+@contextmanager
+def _placebo_beside(run: Run) -> Iterator[Callable[[], AuditResult] | None]:
+    """Runs the same line on strangers, on a spare core while this one goes on; yields what waits for its result."""
+    if not wants_placebo(run.experiment):
+        yield None
+        return
+    # The base is common to both.
+    _ = run.base
+    twin = placebo_experiment(run.experiment, run.interactions.key)
+    device: Literal["cpu", "cuda"] = "cuda" if run.device.type == "cuda" else "cpu"
+    job = (twin.model_dump(mode="json"), str(run.store.home), device)
+    if run.store.find(audit_key(twin, run.interactions)) is not None or run.device.type != "cpu":
+        yield lambda: _run_placebo(job)
+        return
+    if spare_cores():
+        use_threads(spare_cores())
+    with in_background(_run_placebo, job) as result:
+        yield result
+
+
+def _run_placebo(job: tuple[dict[str, Any], str, Literal["cpu", "cuda"]]) -> AuditResult:
+    document, home, device = job
+    runtime = Runtime(device=device, threads=1 if device == "cpu" else 0)
+    return run_audit(Experiment.model_validate(document), Store(Path(home)), WhileWanted(), runtime)
+
+
+def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _Findings:
+    config, split, samples = run.experiment, run.split, run.samples
     impossible = {need: reason for need in estimate.needs(config) if (reason := possible(run, need))}
     skipped = _skipped(run, impossible)
     needs = [need for need in estimate.needs(config) if need not in impossible]
@@ -108,7 +143,8 @@ def _audit(run: Run, key: str) -> _Findings:
         quality = _quality(run)
         agreements = _agreement(run, needs)
 
-    with run.stage(estimate.ATTACK):
+    # So little work is slower when it is shared out over cores.
+    with run.stage(estimate.ATTACK), threadpool_limits(1):
         known, audited, audited_at = divide(run, evidence, roles)
         scores, thresholds = {}, {}
         running = [name for name in config.attacks.names if name not in skipped]
@@ -123,7 +159,7 @@ def _audit(run: Run, key: str) -> _Findings:
             run.progress.advance((i + 1) / len(running))
 
     with run.stage(estimate.REPORT):
-        judged_by = _truth(roles, own=config.target.source == "own")
+        judged_by = truth_of(roles, own=config.target.source == "own")
         metrics: list[Metric] = []
         rocs = []
         for name, mine in scores.items():
@@ -132,8 +168,11 @@ def _audit(run: Run, key: str) -> _Findings:
             metrics += attack_metrics(name, mine[at], member, thresholds[name], config.evaluation, seed)
             table = roc_table(mine[at], member, config.evaluation.resamples, config.evaluation.confidence, seed)
             rocs.append(table.select(pl.lit(name).alias("attack"), pl.all()))
-        users = _user_table(run, roles, scores)
+        users = with_names(run, _user_table(run, roles, scores))
         features = _feature_table(run, evidence, roles, known)
+        claims = make_claims(run, users, evidence, known, scores, judged_by)
+    with run.stage(estimate.GATES), threadpool_limits(1):
+        gates = judge_gates(run, roles, users, placebo)
 
     result = AuditResult(
         key=key,
@@ -150,9 +189,11 @@ def _audit(run: Run, key: str) -> _Findings:
         stages=run.times,
         notes=_notes(run, users, skipped),
         device=device_name(run.device),
+        gates=gates,
+        claims=claims,
         versions={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "scikit-learn")},
     )
-    tables = {"users": users, "features": features}
+    tables = {"users": users, "features": features, "list_bound": list_bound(run, users)}
     if rocs:
         tables["roc"] = pl.concat(rocs)
     return _Findings(result, tables)
@@ -176,7 +217,7 @@ def summarise(name: str, skipped: str = "") -> AttackSummary:
     )
 
 
-def _truth(roles: np.ndarray, *, own: bool) -> tuple[np.ndarray, np.ndarray]:
+def truth_of(roles: np.ndarray, *, own: bool) -> tuple[np.ndarray, np.ndarray]:
     """Where the users stand whose truth measures the attacks, and that truth.
 
     In an owner audit these are the audited users. For a target brought along nobody knows more than the lists say:
@@ -253,12 +294,20 @@ def _user_table(run: Run, roles: np.ndarray, scores: Mapping[str, np.ndarray]) -
     judged_at = np.flatnonzero([not role.known for role in roles])
     index = np.full(len(roles), -1)
     index[calibration_at] = np.arange(len(calibration_at))
+    kinds = strata(
+        np.array(rows["history_length"]), np.array(rows["mean_popularity"]), calibrating=roles == Role.AUDITED_HELD_OUT
+    )
     for name, mine in scores.items():
         p = np.full(len(mine), np.nan)
         rng = generator(run.experiment.seed, "ties", name)
         p[judged_at] = p_values(mine[judged_at], mine[calibration_at], index[judged_at], rng)
+        by_stratum = np.full(len(mine), np.nan)
+        by_stratum[judged_at] = mondrian_p_values(
+            mine[judged_at], mine[calibration_at], kinds[judged_at], kinds[calibration_at], index[judged_at], rng
+        )
         rows[f"score.{name}"] = mine
         rows[f"p.{name}"] = p
+        rows[f"p_stratum.{name}"] = by_stratum
     public = {
         "user": run.public,
         "role": [str(Role.PUBLIC)] * len(run.public),

@@ -94,11 +94,20 @@ class ProgressBars:
 
 def show_report(console: Console, result: AuditResult) -> None:
     """Headline, table of attacks, quality of the recommendations, notes."""
-    from mia_core.report.wording import headline
+    from mia_core.report.wording import claim_sentences, headline
 
     console.print(Text(printable(result.name), style="bold"), Text(result.key[:KEY_SHOWN], style="dim"))
+    for gate in result.gates:
+        mark, style = ("passed", "green") if gate.passed else ("FAILED", "bold red")
+        console.print(
+            Text.assemble((f"{gate.name} gate {mark}. ", style), gate.sentence), soft_wrap=not console.is_terminal
+        )
+        if not gate.passed:
+            console.print(Text(f"  What to do: {gate.way_out}"), soft_wrap=not console.is_terminal)
     console.print(Text(headline(result)), soft_wrap=not console.is_terminal)
     console.print(_attack_table(result))
+    for sentence in claim_sentences(result):
+        console.print(Text(f"• {sentence}"), soft_wrap=not console.is_terminal)
     if result.quality:
         console.print(_quality_table(result))
     for note in result.notes:

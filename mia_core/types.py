@@ -45,7 +45,8 @@ class Metric:
 
     attack: str
     metric: str
-    """auc, accuracy, balanced_accuracy, precision, recall, f1, tpr_at_fpr_0.001, …_0.01, …_0.05, …_0.1."""
+    """auc, accuracy, balanced_accuracy, precision, recall, f1, tpr_at_fpr_0.001, …_0.01, …_0.05, …_0.1,
+    precision_at_recall_0.1, …_0.5, …_0.9."""
     value: float | None
     """None where these users cannot resolve it; `reason` then says why."""
     low: float | None
@@ -53,6 +54,23 @@ class Metric:
     n: int
     """Users the figure rests on."""
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Outcome of one check that must hold before any result is believed."""
+
+    name: str
+    """blind, placebo, null."""
+    passed: bool
+    statistic: float | None
+    p_value: float | None
+    """Of all tests of this gate together; None where there was nothing to test."""
+    n: int
+    sentence: str
+    """What was tested, and the result."""
+    way_out: str
+    """What to do where it fails."""
 
 
 @dataclass(frozen=True)

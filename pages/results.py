@@ -9,7 +9,7 @@ import streamlit as st
 
 from mia_core.report.export import metrics_document
 from mia_core.report.results import AuditResult, Metric
-from mia_core.report.wording import explain_metric, headline
+from mia_core.report.wording import GATE_WORDS, claim_sentences, explain_metric, headline
 from mia_core.types import Role
 from mia_core.ui import charts, frame
 
@@ -23,6 +23,9 @@ FIGURES = (
     "precision",
     "recall",
     "f1",
+    "precision_at_recall_0.1",
+    "precision_at_recall_0.5",
+    "precision_at_recall_0.9",
 )
 LABELS = {
     "auc": "AUC",
@@ -35,6 +38,9 @@ LABELS = {
     "precision": "Precision",
     "recall": "Recall",
     "f1": "F1",
+    "precision_at_recall_0.1": "Precision at 10% recall",
+    "precision_at_recall_0.5": "Precision at 50% recall",
+    "precision_at_recall_0.9": "Precision at 90% recall",
 }
 FEATURES = {
     "loss": "Loss (nats per token)",
@@ -57,6 +63,41 @@ def view_title(view: str) -> str:
     kind, _, number = view.partition(" ")
     words = {"soft": "soft reference", "student": "student, fold", "leaking": "leaking student"}
     return f"{words.get(kind, kind)} {int(number) + 1}" if number else words.get(kind, kind)
+
+
+def show_gates(result: AuditResult) -> None:
+    """What must hold before anything else on this page is believed."""
+    if not result.gates:
+        return
+    failed = [gate for gate in result.gates if not gate.passed]
+    words = f"{len(failed)} of {len(result.gates)} gates failed" if failed else f"All {len(result.gates)} gates passed"
+    with st.expander(words, expanded=bool(failed), icon=":material/block:" if failed else ":material/verified:"):
+        for gate in result.gates:
+            mark = ":green[:material/check_circle:]" if gate.passed else ":red[:material/cancel:]"
+            st.markdown(f"{mark} **{GATE_WORDS[gate.name]}**")
+            st.text(gate.sentence)
+            if not gate.passed:
+                st.text(f"What to do: {gate.way_out}")
+        st.caption("Together the gates refuse a sound audit at most 1 time in 100.")
+
+
+def show_claims(result: AuditResult) -> None:
+    """What may be said of many users at once."""
+    sentences = claim_sentences(result)
+    if not sentences:
+        return
+    st.subheader("What may be said of many people at once", divider="gray")
+    for sentence in sentences:
+        st.markdown(sentence)
+    bound = frame.table(result.key, "list_bound")
+    if bound.height:
+        st.altair_chart(
+            charts.list_bound(bound), alt="Most wrong names in a list of the likeliest members", key="list_bound"
+        )
+        st.caption(
+            "A list of the users with the smallest p-values, however long it is made after looking: with 95% confidence at most "
+            "so many of it are not members."
+        )
 
 
 def show_headline(result: AuditResult) -> None:
@@ -299,10 +340,12 @@ if key is None:
 else:
     found = frame.result(key)
     st.text(found.name)
+    show_gates(found)
     show_headline(found)
     show_curves(found)
     show_features(found)
     show_attacks(found)
+    show_claims(found)
     show_quality(found)
     show_users(found)
     show_origin(found)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from mia_core.attacks.evidence import Evidence, Known
-from mia_core.attacks.likelihood import (
+from mia_core.attacks.logit_attack import (
     LogitAttack,
     log_likelihood,
     loss_ratio,

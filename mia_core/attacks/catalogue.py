@@ -23,24 +23,22 @@ from mia_core.attacks.calibrated import (
 )
 from mia_core.attacks.contract import Attack
 from mia_core.attacks.ensemble import Ensemble
+from mia_core.attacks.entropies import Entropy, MaxRenyi, ModifiedEntropy, ModRenyi
 from mia_core.attacks.fused import Distillation, DistillationLeaking, DistillationPublished, FusedTarget, Hidden
 from mia_core.attacks.in_context import Hallucination, Inquiry, Memorisation, Poisoning, Similarity
 from mia_core.attacks.likelihood import (
     Confidence,
     DcPdd,
-    Entropy,
     ItemPopularityCalibrated,
     Loss,
     Lowercase,
-    MaxRenyi,
     MinK,
     MinKPlusPlus,
-    ModifiedEntropy,
-    ModRenyi,
     Perplexity,
     TokenProfile,
     Zlib,
 )
+from mia_core.attacks.lira import Bavaria, LiraFixedVariance, LiraOffline, LiraOnline, SequenceLira
 from mia_core.attacks.perturbed import (
     ConRecall,
     HistorySwapSensitivity,
@@ -55,12 +53,7 @@ from mia_core.attacks.sets import RangeAttack
 from mia_core.attacks.shadow import (
     AttackR,
     BaseShadows,
-    Bavaria,
-    LiraFixedVariance,
-    LiraOffline,
-    LiraOnline,
     Rmia,
-    SequenceLira,
     ShadowClassifier,
     ShadowClassifierForest,
     ShadowClassifierMlp,

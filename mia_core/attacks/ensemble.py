@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from mia_core.attacks.contract import HONEST
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.fused import penalised_regression
-from mia_core.attacks.likelihood import min_k_plus_plus
+from mia_core.attacks.logit_attack import min_k_plus_plus
 from mia_core.models.classifiers import fitted_logit
 
 

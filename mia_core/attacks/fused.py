@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mia_core.attacks.contract import DEMONSTRATION, HONEST, PUBLISHED
 from mia_core.attacks.evidence import Evidence, Known
-from mia_core.attacks.likelihood import min_k_plus_plus
+from mia_core.attacks.logit_attack import min_k_plus_plus
 from mia_core.models.classifiers import lifted, train_upsampling
 
 PAPER = "Li, Huang, Yin, Sang 2025, arXiv 2511.14763"

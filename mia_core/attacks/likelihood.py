@@ -1,116 +1,29 @@
-"""Attacks that look at the target's own answer probabilities, nothing else."""
+"""Attacks that look at how likely the target finds the answers, nothing else."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mia_core.attacks.contract import HONEST
 from mia_core.attacks.evidence import Evidence, Known
-from mia_core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from mia_core.observe.observations import Observations
+from mia_core.attacks.logit_attack import (
+    LogitAttack,
+    TunedAttack,
+    log_likelihood,
+    loss_ratio,
+    lowest_mean,
+    min_k_plus_plus,
+    sample_of_token,
+)
 
 CARLINI = "Carlini et al. 2021, arXiv 2012.07805"
-RENYI = "Li et al. 2024, arXiv 2411.02902"
 DC_PDD = "Zhang et al. 2024, arXiv 2409.14781"
-NEARLY_CERTAIN = float(np.float32(1 - 1e-7))
-"""Largest p of which log(1 − p) is taken; the observations sum p·log(1 − p) up to the same bound."""
-
-
-def sample_of_token(observed: Observations) -> np.ndarray:
-    """(total,) which sample each token belongs to."""
-    return np.repeat(np.arange(len(observed)), np.diff(observed.offsets))
-
-
-def lowest_mean(observed: Observations, values: np.ndarray, share: float, by: np.ndarray | None = None) -> np.ndarray:
-    """(n,) mean of `values` over the `share` of each sample's tokens that are lowest in `by`, at least one token.
-
-    Args:
-        values: (total,) one value per token.
-        by: (total,) what the tokens are ranked by; the values themselves if not given.
-    """
-    lengths = np.diff(observed.offsets)
-    sample = sample_of_token(observed)
-    ordered = values[np.lexsort((values if by is None else by, sample))].astype(np.float64)
-    taken = np.maximum(1, (share * lengths).astype(np.int64))
-    place = np.arange(len(ordered)) - np.repeat(observed.offsets[:-1], lengths)
-    lowest = np.where(place < np.repeat(taken, lengths), ordered, 0.0)
-    return np.bincount(sample, lowest, minlength=len(lengths)) / taken
-
-
-def min_k_plus_plus(observed: Observations, share: float = 0.2) -> np.ndarray:
-    """(n,) mean of each sample's lowest `share` of standardised token log-probabilities, at least one token.
-
-    Source: Zhang et al. 2025, arXiv 2404.02936: (log p - mean) / deviation over the vocabulary; the mean of log p
-    under p is minus the entropy.
-    Differs: at least one token is taken, so that short titles have a value.
-    """
-    standardised = (observed.log_probability + observed.entropy) / np.maximum(observed.deviation, 1e-6)
-    return lowest_mean(observed, standardised, share)
-
-
-def log_likelihood(evidence: Evidence, view: str) -> np.ndarray:
-    """(n_samples,) mean log-probability of each answer under one view; under several of a kind, their mean."""
-    asked = [evidence.views[view]] if view in evidence.views else evidence.replicates(view)
-    return np.mean([observed.sample_mean("log_probability") for observed in asked], axis=0)
-
-
-def loss_ratio(evidence: Evidence, above: str, below: str, floor: float = 0.01) -> np.ndarray:
-    """(n_samples,) loss of each answer under one view over its loss under another.
-
-    Both get `floor` nats added: where both views are certain of the answer the ratio is 1, not zero by zero.
-    """
-    return (floor - log_likelihood(evidence, above)) / (floor - log_likelihood(evidence, below))
-
-
-class LogitAttack:
-    """What attacks on answer probabilities share: one score per sample, averaged over the user's samples."""
-
-    access: ClassVar[str] = "logits"
-    status: ClassVar[str] = HONEST
-    passes: ClassVar[str] = "1 on the target"
-    needs: ClassVar[frozenset[str]] = frozenset()
-    learned: ClassVar[bool] = False
-
-    def sample_scores(self, evidence: Evidence) -> np.ndarray:
-        """(n_samples,) score of each sample, higher = likelier member."""
-        raise NotImplementedError
-
-    def score(self, audited: Evidence, known: Known) -> np.ndarray:
-        """(n_users,) mean score of the user's samples."""
-        return audited.user_mean(self.sample_scores(audited))
-
-
-class TunedAttack(LogitAttack):
-    """A score with a setting that the known users choose: of several candidates the one with the highest AUC.
-
-    Scores are given in standard deviations from the mean of the known non-members under the chosen setting, so that
-    users who were judged under different choices (out of fold) can be compared.
-    """
-
-    learned: ClassVar[bool] = True
-
-    def candidates(self, evidence: Evidence) -> np.ndarray:
-        """(n_samples, n_candidates) score of each sample under each setting, higher = likelier member."""
-        raise NotImplementedError
-
-    def score(self, audited: Evidence, known: Known) -> np.ndarray:
-        """(n_users,) mean score of the user's samples under the chosen setting, standardised by known non-members."""
-        means = known.evidence.user_mean(self.candidates(known.evidence))
-        scorable = ~np.isnan(means).any(axis=1)
-        means, member = means[scorable], known.member[scorable]
-        chosen = int(np.argmax([roc_auc_score(member, column) for column in means.T]))
-        outside = means[~member, chosen]
-        return (audited.user_mean(self.candidates(audited)[:, chosen]) - outside.mean()) / max(outside.std(), 1e-9)
 
 
 @dataclass(frozen=True)
@@ -237,105 +150,6 @@ class Confidence(LogitAttack):
     def sample_scores(self, evidence: Evidence) -> np.ndarray:
         """(n_samples,) mean top probability."""
         return evidence.views["target"].sample_mean("top_probability")
-
-
-@dataclass(frozen=True)
-class Entropy(LogitAttack):
-    """Minus the mean entropy of the target's next-token distribution at the answer's tokens.
-
-    Source: Shokri et al. 2017, arXiv 1610.05820 (prediction uncertainty).
-    """
-
-    title: ClassVar[str] = "Entropy"
-    summary: ClassVar[str] = "How little the model hesitates between answers."
-    source: ClassVar[str] = "Shokri et al. 2017, arXiv 1610.05820"
-
-    def sample_scores(self, evidence: Evidence) -> np.ndarray:
-        """(n_samples,) minus the mean entropy, nats."""
-        return -evidence.views["target"].sample_mean("entropy")
-
-
-@dataclass(frozen=True)
-class ModifiedEntropy(LogitAttack):
-    """Minus the mean modified entropy, which is zero for certainty in the true token and infinite in a wrong one.
-
-    Source: Song, Mittal 2021, arXiv 2003.10595: -(1 - p_y) log p_y - sum over the other tokens of p log(1 - p).
-    """
-
-    title: ClassVar[str] = "Modified entropy"
-    summary: ClassVar[str] = "How little the model hesitates, where being sure of a wrong answer counts as hesitating."
-    source: ClassVar[str] = "Song, Mittal 2021, arXiv 2003.10595"
-
-    def sample_scores(self, evidence: Evidence) -> np.ndarray:
-        """(n_samples,) minus the mean modified entropy, nats."""
-        target = evidence.views["target"]
-        log_p = target.log_probability.astype(np.float64)
-        p = np.exp(log_p)
-        own = p * np.log1p(-np.minimum(p, NEARLY_CERTAIN))
-        # The sum over the vocabulary is in single precision: without the true token it may come out above zero.
-        others = np.minimum(0, target.log_complement - own)
-        return lowest_mean(target, (1 - p) * log_p + others, share=1)
-
-
-@dataclass(frozen=True)
-class MaxRenyi(LogitAttack):
-    """Minus the mean Rényi entropy at the tokens where the target hesitates most, whatever the true token is.
-
-    Source: Li et al. 2024, arXiv 2411.02902 (MaxRényi-K%).
-    Differs: order and share are fixed here; the paper reports the best of many and finds no fixed winner.
-    """
-
-    order: float = 0.5
-    """Order of the entropy: 0.5, 1, 2 or infinity; lower orders mind unlikely tokens more."""
-    share: float = 0.1
-    """Share of an answer's tokens that count, at least one."""
-
-    title: ClassVar[str] = "MaxRényi-K%"
-    summary: ClassVar[str] = "How little the model hesitates where it hesitates most."
-    source: ClassVar[str] = RENYI
-
-    def __post_init__(self) -> None:
-        if self.order not in (0.5, 1, 2, np.inf):
-            raise ConfigError(f"max_renyi.order is {self.order}; it must be 0.5, 1, 2 or infinity")
-
-    def sample_scores(self, evidence: Evidence) -> np.ndarray:
-        """(n_samples,) minus the mean of the highest entropies, nats."""
-        target = evidence.views["target"]
-        if self.order == np.inf:
-            return lowest_mean(target, np.log(target.top_probability), self.share)
-        entropy = {0.5: target.renyi_half, 1: target.entropy, 2: target.renyi_two}[self.order]
-        return lowest_mean(target, -entropy, self.share)
-
-
-@dataclass(frozen=True)
-class ModRenyi(LogitAttack):
-    """Minus the mean modified Rényi entropy, which takes the true token into account.
-
-    Source: Li et al. 2024, arXiv 2411.02902 (ModRényi): with a = |order - 1|, minus 1/a times
-    (1 - p_y) (p_y^a - 1) plus the sum over the other tokens of p ((1 - p)^a - 1).
-    Relations: tends to `modified_entropy` as the order tends to 1.
-    """
-
-    order: float = 0.5
-    """Order of the entropy: 0.5 or 2."""
-
-    title: ClassVar[str] = "ModRényi"
-    summary: ClassVar[str] = "How little the model hesitates on the way to the true answer, with bounded penalties."
-    source: ClassVar[str] = RENYI
-
-    def __post_init__(self) -> None:
-        if self.order not in (0.5, 2):
-            raise ConfigError(f"mod_renyi.order is {self.order}; it must be 0.5 or 2 (1 is modified_entropy)")
-
-    def sample_scores(self, evidence: Evidence) -> np.ndarray:
-        """(n_samples,) minus the mean modified entropy."""
-        target = evidence.views["target"]
-        a = abs(self.order - 1)
-        p = np.exp(target.log_probability.astype(np.float64))
-        # Sum over the vocabulary of p (1 - p)^a; for order 2 that is one minus the sum of squares.
-        everywhere = target.root_complement if self.order == 0.5 else -np.expm1(-target.renyi_two)
-        others = (everywhere - p * (1 - p) ** a) - (1 - p)
-        return lowest_mean(target, ((1 - p) * (p**a - 1) + others) / a, share=1)
 
 
 @dataclass(frozen=True)

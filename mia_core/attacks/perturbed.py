@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from mia_core.attacks.evidence import Evidence
-from mia_core.attacks.likelihood import LogitAttack, TunedAttack, log_likelihood, loss_ratio
-from mia_core.errors import ModelError
+from mia_core.attacks.logit_attack import LogitAttack, TunedAttack, log_likelihood, loss_ratio
+from mia_core.observe.views import NOISE_DRAWS
 
 MATTERN = "Mattern et al. 2023, arXiv 2305.18462"
 
@@ -115,9 +115,6 @@ class NoisyNeighbours(TunedAttack):
     unlikely title does not drown the others.
     """
 
-    draws: int = 2
-    """Noisy copies per level; copies are numbered level by level."""
-
     title: ClassVar[str] = "Noisy neighbours"
     summary: ClassVar[str] = "How much the answer suffers when the model's input is blurred."
     passes: ClassVar[str] = "1 on the target, 1 more per noisy copy"
@@ -127,9 +124,7 @@ class NoisyNeighbours(TunedAttack):
     def candidates(self, evidence: Evidence) -> np.ndarray:
         """(n_samples, n_levels) mean rise of the loss, nats per token."""
         copies = [observed.sample_mean("log_probability") for observed in evidence.replicates("target/noisy")]
-        if len(copies) % self.draws:
-            raise ModelError(f"noisy_neighbours has {len(copies)} noisy copies; it must be a multiple of {self.draws}")
-        levels = np.reshape(copies, (-1, self.draws, len(evidence.user_index))).mean(axis=1)
+        levels = np.reshape(copies, (-1, NOISE_DRAWS, len(evidence.user_index))).mean(axis=1)
         return (log_likelihood(evidence, "target") - levels).T
 
 

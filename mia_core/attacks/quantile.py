@@ -74,7 +74,7 @@ class Qmia:
     status: ClassVar[str] = HONEST
     passes: ClassVar[str] = "1 on the target, 1 on the base where there is one"
     source: ClassVar[str] = "Bertran et al. 2023, arXiv 2307.03694"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"base?"})
     learned: ClassVar[bool] = True
 
     def score(self, audited: Evidence, known: Known) -> np.ndarray:

@@ -9,11 +9,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import polars as pl
 
+from mia_core.evaluate.discoveries import precision_at_recall
 from mia_core.evaluate.intervals import auc_interval, binomial_interval, combined_interval, tpr_interval
 from mia_core.seeds import generator
 from mia_core.types import Metric
 
 FPR_LEVELS = (0.001, 0.01, 0.05, 0.1)
+RECALLS = (0.1, 0.5, 0.9)
 THRESHOLD_METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1")
 
 
@@ -56,18 +58,26 @@ def attack_metrics(
         evaluation: resamples and confidence of the intervals.
         seed: of the experiment.
     Returns:
-        auc, accuracy, balanced_accuracy, precision, recall, f1, tpr_at_fpr_0.001, …_0.01, …_0.05, …_0.1, in this order.
+        auc, accuracy, balanced_accuracy, precision, recall, f1, tpr_at_fpr_0.001, …_0.01, …_0.05, …_0.1,
+        precision_at_recall_0.1, …_0.5, …_0.9, in this order.
     """
     members, held_out = _groups(scores, is_member)
     absent = _absent(members, held_out)
     names = ["auc", *THRESHOLD_METRICS, *(f"tpr_at_fpr_{level:g}" for level in FPR_LEVELS)]
+    names += [f"precision_at_recall_{recall:g}" for recall in RECALLS]
     if absent:
         nothing = Figure(None, None, None, len(members) + len(held_out), absent)
         return [Metric(attack, name, *nothing) for name in names]
     auc = Figure(*auc_interval(members, held_out, evaluation.confidence), len(members) + len(held_out))
     at_threshold = _figures_at_threshold(members, held_out, threshold, evaluation.confidence)
     at_levels = [_tpr_at_fpr(members, held_out, level, evaluation, seed) for level in FPR_LEVELS]
-    return [Metric(attack, name, *figure) for name, figure in zip(names, [auc, *at_threshold, *at_levels], strict=True)]
+    rng = generator(seed, "precision")
+    at_recalls = [
+        Figure(row.value, row.low, row.high, row.flagged)
+        for row in precision_at_recall(scores, is_member, evaluation.resamples, evaluation.confidence, rng, RECALLS)
+    ]
+    figures = [auc, *at_threshold, *at_levels, *at_recalls]
+    return [Metric(attack, name, *figure) for name, figure in zip(names, figures, strict=True)]
 
 
 def users_needed(level: float) -> int:

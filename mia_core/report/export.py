@@ -24,7 +24,8 @@ def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]
     Returns:
         name, key, created, lead, device, versions, data, roles, quality, agreement, notes; ``metrics``, a list of {attack,
         metric, value, low, high, n, reason}, value null where it cannot be resolved; ``users``, a list of {user, role,
-        windows, scores, p_values}, the last two by attack, null where there is none.
+        windows, scores, p_values, stratum_p_values, named}, scores and p-values by attack, null where there is none;
+        ``valid`` and ``gates``, what must hold before any of it is believed; ``claims`` about many users at once.
     """
     attacks = [name.removeprefix("score.") for name in users.columns if name.startswith("score.")]
     document = {
@@ -37,6 +38,9 @@ def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]
         "data": result.data,
         "roles": result.roles,
         "notes": result.notes,
+        "valid": result.valid,
+        "gates": [dataclasses.asdict(gate) for gate in result.gates],
+        "claims": None if result.claims is None else dataclasses.asdict(result.claims),
         "metrics": [dataclasses.asdict(metric) for metric in result.metrics],
         "quality": [dataclasses.asdict(quality) for quality in result.quality],
         "agreement": [dataclasses.asdict(agreement) for agreement in result.agreement],
@@ -47,6 +51,8 @@ def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]
                 "windows": row["windows"],
                 "scores": {name: row[f"score.{name}"] for name in attacks},
                 "p_values": {name: row.get(f"p.{name}") for name in attacks},
+                "stratum_p_values": {name: row.get(f"p_stratum.{name}") for name in attacks},
+                "named": row.get("named"),
             }
             for row in users.iter_rows(named=True)
         ],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from mia_core.types import Gate as Gate
 from mia_core.types import Metric as Metric
 
 
@@ -69,6 +70,52 @@ class StageTime:
 
 
 @dataclass(frozen=True)
+class PrivacyBound:
+    """How private the training was at best, by one way of counting."""
+
+    method: str
+    """one_run, f_dp, clopper_pearson."""
+    epsilon: float
+    """With the result's confidence epsilon is at least so large; 0: nothing is refuted."""
+    delta: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class AttackComparison:
+    """One attack beside the lead, on the same users."""
+
+    attack: str
+    adjusted_p: float | None
+    """How often the best of all attacks would do as well by chance."""
+    difference: float | None
+    """AUC minus that of the lead."""
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What may be said of many users at once, by the lead attack."""
+
+    discovery_rate: float
+    """Share of the named users that may be wrong on average (Benjamini-Hochberg)."""
+    named: int
+    named_correctly: int | None
+    """Of the named, those who are members; None where nobody knows."""
+    resolution: str
+    """How few can be named at all with so many calibration users."""
+    correlation: float | None
+    """Between windows of one held-out user."""
+    effective_windows: float | None
+    """Independent windows that a user's windows are worth."""
+    privacy: list[PrivacyBound]
+    comparisons: list[AttackComparison]
+    best_single_feature: str
+    """Where an ensemble ran: its best single feature, and the AUC of that alone on known users."""
+
+
+@dataclass(frozen=True)
 class AuditResult:
     """A finished audit. Per-user and per-point tables lie beside it as Parquet (see `read_table`)."""
 
@@ -90,6 +137,14 @@ class AuditResult:
     """Plain sentences a reader must know: what was left out, what could not be scored, what does not hold."""
     device: str
     versions: dict[str, str]
+    gates: list[Gate] = field(default_factory=list)
+    """Checks that must hold before any result is believed."""
+    claims: Claims | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether every gate that was tried let this audit pass."""
+        return all(gate.passed for gate in self.gates)
 
     def metric(self, attack: str, metric: str) -> Metric | None:
         """The figure of one attack, or None if it was not computed."""
@@ -116,9 +171,15 @@ def read_result(folder: Path) -> AuditResult:
         "quality": Quality,
         "agreement": Agreement,
         "stages": StageTime,
+        "gates": Gate,
     }
     for name, kind in lists.items():
-        document[name] = [kind(**row) for row in document[name]]
+        document[name] = [kind(**row) for row in document.get(name, [])]
+    claims = document.get("claims")
+    if claims is not None:
+        claims["privacy"] = [PrivacyBound(**row) for row in claims["privacy"]]
+        claims["comparisons"] = [AttackComparison(**row) for row in claims["comparisons"]]
+        document["claims"] = Claims(**claims)
     return AuditResult(**document)
 
 
@@ -126,10 +187,13 @@ def read_table(folder: Path, name: str) -> pl.DataFrame:
     """One table of a finished audit.
 
     users: user, role, windows (int), history_length (int), mean_popularity (float: mean share of public users who
-        have the item), score.ATTACK (float, null = could not be scored), p.ATTACK (float, null = no p-value).
+        have the item), score.ATTACK (float, null = could not be scored), p.ATTACK (float, null = no p-value),
+        p_stratum.ATTACK (the same against held-out users of like history length and popularity only), named (bool: stands
+        out by the lead attack at the discovery rate of the claims).
         For known users score.ATTACK is out of fold.
     features: user, role, model (target, base, student, soft reference), feature (loss, confidence, entropy, hidden),
         value. `hidden` is the first principal component of the hidden vector, fitted on public users.
+    list_bound: listed, wrong_at_most (of so many users with the smallest p-values by the lead attack; for all lists at once).
     roc: attack, fpr, tpr, low, high (pointwise interval on tpr), false_positives (int).
     """
     return pl.read_parquet(folder / f"{name}.parquet")

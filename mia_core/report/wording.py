@@ -26,6 +26,19 @@ METRIC_WORDS = {
     "tpr_at_fpr_0.01": "TPR at 1% FPR",
     "tpr_at_fpr_0.05": "TPR at 5% FPR",
     "tpr_at_fpr_0.1": "TPR at 10% FPR",
+    "precision_at_recall_0.1": "precision at 10% recall",
+    "precision_at_recall_0.5": "precision at 50% recall",
+    "precision_at_recall_0.9": "precision at 90% recall",
+}
+GATE_WORDS = {
+    "blind": "Blind gate: can membership be told without asking any model?",
+    "placebo": "Placebo gate: does the same line find anything where nobody audited was trained on?",
+    "null": "Null gate: are held-out users of every kind equally likely to look like members?",
+}
+BOUND_WORDS = {
+    "one_run": "one run, coins of all users (Steinke et al. 2023)",
+    "f_dp": "one run, if the training is Gaussian-private (Mahloujifar et al. 2025)",
+    "clopper_pearson": "exact limits of TPR and FPR (Jagielski et al. 2020)",
 }
 LEVELS = ("0.001", "0.01", "0.05", "0.1")
 STATUS_CAVEATS = {
@@ -40,6 +53,12 @@ STATUS_CAVEATS = {
 def headline(result: AuditResult) -> str:
     """What the audit found, by its lead attack, in a few plain sentences."""
     lead = next((attack for attack in result.attacks if attack.name == result.lead), None)
+    if not result.valid:
+        failed = " and ".join(f"the {gate.name} gate" for gate in result.gates if not gate.passed)
+        return (
+            f"This audit is not valid: {failed} failed, so none of its figures says anything about membership. What to do "
+            "is said beside the gate."
+        )
     auc = result.metric(result.lead, "auc")
     title = lead.title if lead else result.lead
     if auc is None or auc.value is None or auc.low is None or auc.high is None:
@@ -65,6 +84,38 @@ def headline(result: AuditResult) -> str:
     return " ".join(filter(None, [found, caveat]))
 
 
+def claim_sentences(result: AuditResult) -> list[str]:
+    """What may be said of many users at once, a sentence or two each."""
+    claims = result.claims
+    if claims is None or not result.valid:
+        return []
+    rate = _percent(claims.discovery_rate)
+    found = ""
+    if claims.named_correctly is not None and claims.named:
+        found = f" Of these, {claims.named_correctly:,} are members."
+    sentences = [
+        f"At a false discovery rate of {rate}, {claims.named:,} users can be named as members: on average at most {rate} of such "
+        f"a list are wrong.{found} {claims.resolution}"
+    ]
+    honest = [row for row in claims.comparisons if row.adjusted_p is not None]
+    if honest:
+        best = min(honest, key=lambda row: row.adjusted_p or 0.0)
+        title = next(attack.title for attack in result.attacks if attack.name == best.attack)
+        sentences.append(
+            f"The best of {len(honest)} attacks on these users ({title}) would do as well by chance with p = "
+            f"{format_p(best.adjusted_p or 0.0)}, all of them taken into account."
+        )
+    if claims.effective_windows is not None and claims.correlation is not None:
+        sentences.append(
+            f"Windows of one user resemble one another (correlation {claims.correlation:.2f}): a user's windows are worth "
+            f"{claims.effective_windows:.1f} independent ones. Every interval here counts users, not windows."
+        )
+    if claims.best_single_feature:
+        sentences.append(f"Best single feature of the ensemble: {claims.best_single_feature}.")
+    sentences += [f"Lower bound on ε, by {BOUND_WORDS[bound.method]}: {bound.sentence}" for bound in claims.privacy]
+    return sentences
+
+
 def explain_role(role: str, result: AuditResult) -> str:
     """What one user is for in this audit; an empty role is a pasted history's."""
     if not role:
@@ -85,6 +136,12 @@ def explain_metric(metric: Metric, confidence: float = 0.95) -> str:
     if metric.metric == "auc":
         times = f"{_hundredths(metric.value)} times in 100 ({_interval(metric, confidence)})"
         return f"Given one member and one held-out user, the attack ranks the member higher {times}; guessing gives 50."
+    if metric.metric.startswith("precision_at_recall_"):
+        recall = _percent(float(metric.metric.removeprefix("precision_at_recall_")))
+        return (
+            f"In the shortest list that holds {recall} of the members, {percent} of those listed are members; where members "
+            "are rarer than here, fewer are."
+        )
     if metric.metric.startswith("tpr_at_fpr_"):
         level = _percent(float(metric.metric.removeprefix("tpr_at_fpr_")))
         return f"Where at most {level} of the held-out users may be mistaken for members, it recognises {percent} of the members."

@@ -160,6 +160,23 @@ def auc_by_attack(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
     return alt.LayerChart(layer=[chance, bars, dots]).properties(height=alt.Step(28))
 
 
+def list_bound(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
+    """How many of a list may be wrong at most, for every length of the list.
+
+    Args:
+        rows: listed, wrong_at_most.
+    """
+    thinned = rows.gather(np.unique(np.linspace(0, rows.height - 1, 400).round().astype(int)))
+    x = alt.X("listed:Q", title="Users on the list, smallest p-values first")
+    base = alt.Chart(thinned)
+    tips = ["listed:Q", "wrong_at_most:Q"]
+    wrong = base.mark_area(color=HELD_OUT, opacity=0.25, line={"color": HELD_OUT, "strokeDash": [6, 4]}).encode(
+        x=x, y=alt.Y("wrong_at_most:Q", title="Wrong at most"), tooltip=tips
+    )
+    everybody = base.mark_line(color=QUIET, strokeDash=[3, 4]).encode(x=x, y="listed:Q")
+    return alt.LayerChart(layer=[wrong, everybody]).properties(height=230)
+
+
 def histogram(values: Sequence[float], title: str, count_title: str, bins: int = 30) -> alt.Chart | alt.LayerChart:
     """A plain histogram of counts; the long tail is gathered in the last bin."""
     array = np.asarray(values, float)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
 
 from mia_core.attacks.evidence import Background, Evidence, Known
 from mia_core.observe.observations import Observations
+from tests.attacks.shadows_in_loops import uneven
 
 WIDTH = 6
 FOLDS = 2
@@ -78,10 +80,23 @@ def recommended(
     return lists.astype(np.int32)
 
 
-@pytest.fixture
-def world() -> Callable[..., tuple[Evidence, np.ndarray, Known]]:
-    """Makes (audited evidence, truth, known users); `strength` is how much training raised the members' answers."""
+def read_only(evidence: Evidence) -> Evidence:
+    """The same evidence; whoever writes into it raises."""
+    models = [*evidence.views.values(), *(view for views in evidence.cross_fitted.values() for view in views)]
+    holders = [*map(vars, models), evidence.signals, evidence.lists, vars(evidence), vars(evidence.background)]
+    for array in (value for holder in holders for value in holder.values() if isinstance(value, np.ndarray)):
+        array.setflags(write=False)
+    return evidence
 
+
+@pytest.fixture(scope="session")
+def world() -> Callable[..., tuple[Evidence, np.ndarray, Known]]:
+    """Makes (audited evidence, truth, known users); `strength` is how much training raised the members' answers.
+
+    Each world is made once for all tests.
+    """
+
+    @cache
     def make(
         strength: float, *, audited: int = 120, known: int = 80, seed: int = 0
     ) -> tuple[Evidence, np.ndarray, Known]:
@@ -170,10 +185,20 @@ def world() -> Callable[..., tuple[Evidence, np.ndarray, Known]]:
         )
         known_at, audited_at = np.arange(known), np.arange(known, users)
         fold = np.arange(known) // 2 % FOLDS
+        truth, labels = member[audited_at], member[known_at]
+        truth.setflags(write=False)
+        labels.setflags(write=False)
         return (
-            evidence.take(audited_at),
-            member[audited_at],
-            Known(evidence.take(known_at).unmet(fold), member[known_at]),
+            read_only(evidence.take(audited_at)),
+            truth,
+            Known(read_only(evidence.take(known_at).unmet(fold)), labels),
         )
 
     return make
+
+
+@pytest.fixture
+def small(world: Callable[..., tuple[Evidence, np.ndarray, Known]]) -> tuple[Evidence, Known]:
+    """Few users, who have one, two or three windows."""
+    audited, _, known = world(1.0, audited=30, known=24)
+    return uneven(audited), Known(uneven(known.evidence), known.member)

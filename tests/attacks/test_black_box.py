@@ -193,7 +193,9 @@ def test_attacks_that_need_public_counts_say_so(world: World) -> None:
 
 def test_text_distillation_features_are_what_they_say(world: World) -> None:
     audited, _, _ = world(1.0)
-    audited.lists["lists"][:2, 0] = -1
+    lists = audited.lists["lists"].copy()
+    lists[:2, 0] = -1
+    audited = replace(audited, lists={**audited.lists, "lists": lists})
     found = TextDistillation().features(audited)
 
     def share_right(view: str) -> Sample:

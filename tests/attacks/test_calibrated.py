@@ -177,3 +177,10 @@ def test_soft_references_are_averaged(world: World) -> None:
         return SoftDifference().score(replace(audited, views={"target": audited.views["target"], **views}), known)
 
     np.testing.assert_allclose(against(one, other), (against(one) + against(other)) / 2)
+
+
+def test_target_minus_base_is_zero_for_an_untrained_target(world: World) -> None:
+    audited, _, known = world(1.0)
+    same = Evidence(audited.users, audited.user_index, {"target": audited.views["base"], "base": audited.views["base"]})
+    scores = TargetMinusBase().score(same, known)
+    np.testing.assert_array_equal(scores[:-1], 0)

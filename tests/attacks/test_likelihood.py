@@ -6,30 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import roc_auc_score
 
 from mia_core.attacks.catalogue import ATTACKS
-from mia_core.attacks.contract import Attack
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.likelihood import (
     DcPdd,
     ItemPopularityCalibrated,
     Loss,
     Lowercase,
-    MaxRenyi,
     MinK,
     MinKPlusPlus,
-    ModifiedEntropy,
-    ModRenyi,
     Perplexity,
     TokenProfile,
     Zlib,
-    loss_ratio,
-    min_k_plus_plus,
 )
-from mia_core.errors import ConfigError
-from mia_core.observe.observations import Observations, token_statistics
+from mia_core.attacks.logit_attack import min_k_plus_plus
+from mia_core.observe.observations import Observations
 
 World = Callable[..., tuple[Evidence, np.ndarray, Known]]
 
@@ -41,24 +34,6 @@ def with_views(evidence: Evidence, **views: Observations) -> Evidence:
 
 def tokens(observed: Observations, i: int) -> slice:
     return slice(observed.offsets[i], observed.offsets[i + 1])
-
-
-def asked(logits: np.ndarray, token: list[int]) -> tuple[Evidence, Known]:
-    """One user whose one answer a model with these logits was asked about, and nobody known."""
-    statistics = token_statistics(torch.tensor(logits), torch.tensor(token))
-    target = Observations(
-        offsets=np.array([0, len(token)]),
-        token=np.array(token, np.int32),
-        hidden=np.zeros((1, 1, 1), np.float32),
-        **{name: value.numpy() for name, value in statistics.items()},
-    )
-    evidence = Evidence(("u",), np.array([0]), {"target": target})
-    return evidence, Known(evidence, np.array([True]))
-
-
-def softmax(logits: np.ndarray) -> list[list[float]]:
-    rows = [[math.exp(value) for value in row] for row in logits.astype(np.float64)]
-    return [[value / sum(row) for value in row] for row in rows]
 
 
 def by_hand(evidence: Evidence, view: str, name: str) -> list[float]:
@@ -82,34 +57,6 @@ def test_scores_are_plain_means_with_the_right_sign(attack: str, field: str, sig
     audited, _, known = world(1.0)
     expected = sign * np.array(by_hand(audited, "target", field))
     np.testing.assert_allclose(ATTACKS[attack]().score(audited, known), expected, rtol=1e-6)
-
-
-def test_target_minus_base_is_zero_for_an_untrained_target(world: World) -> None:
-    audited, _, known = world(1.0)
-    same = Evidence(audited.users, audited.user_index, {"target": audited.views["base"], "base": audited.views["base"]})
-    scores = ATTACKS["target_minus_base"]().score(same, known)
-    np.testing.assert_array_equal(scores[:-1], 0)
-
-
-def test_min_k_plus_plus_takes_at_least_one_token_and_the_lowest(world: World) -> None:
-    audited, _, _ = world(1.0)
-    observed = audited.views["target"]
-    for share in (0.2, 0.5, 1.0):
-        found = min_k_plus_plus(observed, share)
-        for i in range(len(observed)):
-            mine = slice(observed.offsets[i], observed.offsets[i + 1])
-            z = sorted((observed.log_probability[mine] + observed.entropy[mine]) / observed.deviation[mine])
-            lowest = z[: max(1, int(share * len(z)))]
-            assert found[i] == pytest.approx(sum(lowest) / len(lowest), rel=1e-5)
-
-
-def test_each_known_user_is_seen_by_the_student_that_never_met_them(world: World) -> None:
-    audited, _, _ = world(1.0)
-    fold = np.arange(len(audited.users)) % 2
-    resolved = audited.unmet(fold)
-    for i, user in enumerate(audited.user_index):
-        expected = audited.cross_fitted["student"][fold[user]].sample_mean("log_probability")[i]
-        assert resolved.views["student"].sample_mean("log_probability")[i] == pytest.approx(expected)
 
 
 def test_min_k_lies_between_the_worst_token_and_the_loss(world: World) -> None:
@@ -150,71 +97,6 @@ def test_lower_case_tells_nothing_where_there_is_no_case(world: World) -> None:
     np.testing.assert_array_equal(Lowercase().score(caseless, known)[:-1], -1)
 
 
-def test_a_loss_ratio_of_certain_answers_is_one(world: World) -> None:
-    audited, _, _ = world(1.0)
-    target = audited.views["target"]
-    certain = replace(target, log_probability=np.zeros_like(target.log_probability))
-    evidence = with_views(audited, target=certain, base=certain)
-    np.testing.assert_array_equal(loss_ratio(evidence, "target", "base"), 1)
-
-
-def test_modified_entropies_of_whole_distributions() -> None:
-    rng = np.random.default_rng(0)
-    for spread in (0.1, 1.0, 5.0):
-        logits, token = rng.normal(0, spread, (6, 9)).astype(np.float32), rng.integers(0, 9, 6).tolist()
-        evidence, known = asked(logits, token)
-        for attack, gain in (
-            # What certainty of q gains over certainty of everything: log q, or (q^a - 1) / a.
-            (ModifiedEntropy(), math.log),
-            (ModRenyi(order=0.5), lambda q: 2 * (math.sqrt(q) - 1)),
-            (ModRenyi(order=2), lambda q: q - 1),
-        ):
-            expected = 0.0
-            for row, true in zip(softmax(logits), token, strict=True):
-                for j, p in enumerate(row):
-                    expected += (1 - p) * gain(p) if j == true else p * gain(1 - p)
-            assert attack.score(evidence, known)[0] == pytest.approx(expected / len(token), rel=1e-3, abs=1e-6)
-
-
-@pytest.mark.parametrize("attack", [ModifiedEntropy(), ModRenyi(order=0.5), ModRenyi(order=2)], ids=repr)
-def test_modified_entropies_tell_certainty_of_the_right_token_from_certainty_of_a_wrong_one(attack: Attack) -> None:
-    certain, torn = np.array([[30.0, 0, 0, 0]], np.float32), np.zeros((1, 4), np.float32)
-    right, unsure, wrong = (attack.score(*asked(x, [y]))[0] for x, y in ((certain, 0), (torn, 0), (certain, 2)))
-    assert right == pytest.approx(0, abs=1e-4)
-    assert right > unsure > wrong
-    assert np.isfinite(wrong)
-
-
-@pytest.mark.parametrize("order", [0.5, 1, 2, np.inf])
-def test_max_renyi_is_the_highest_entropy_of_its_order(order: float) -> None:
-    rng = np.random.default_rng(1)
-    logits, token = rng.normal(0, 2, (20, 7)).astype(np.float32), [0] * 20
-
-    def entropy(row: list[float]) -> float:
-        if order == 1:
-            return -sum(p * math.log(p) for p in row)
-        if order == np.inf:
-            return -math.log(max(row))
-        return math.log(sum(p**order for p in row)) / (1 - order)
-
-    highest = sorted(map(entropy, softmax(logits)))[-2:]
-    score = MaxRenyi(order=order, share=0.1).score(*asked(logits, token))[0]
-    assert score == pytest.approx(-sum(highest) / 2, rel=1e-4)
-
-
-def test_entropies_of_an_even_choice_are_the_log_of_the_choices() -> None:
-    logits = np.zeros((3, 8), np.float32)
-    for order in (0.5, 1, 2, np.inf):
-        assert MaxRenyi(order=order).score(*asked(logits, [1, 2, 3]))[0] == pytest.approx(-math.log(8), rel=1e-5)
-
-
-def test_orders_that_were_not_observed_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"max_renyi\.order is 3"):
-        MaxRenyi(order=3)
-    with pytest.raises(ConfigError, match=r"mod_renyi\.order is 1"):
-        ModRenyi(order=1)
-
-
 def test_dc_pdd_counts_each_token_once_and_caps_it(world: World) -> None:
     audited, _, _ = world(2.0)
     target = audited.views["target"]
@@ -242,13 +124,6 @@ def test_known_users_choose_a_cap_under_which_members_differ(world: World) -> No
     assert roc_auc_score(member[:-1], chosen) > 0.95
     # A cap that all tokens of members reach would make them equal.
     assert len(np.unique(chosen[member[:-1]])) == member[:-1].sum()
-
-
-def test_tuned_scores_of_known_non_members_are_standardised(world: World) -> None:
-    _, _, known = world(1.0)
-    scores = DcPdd().score(known.evidence, known)
-    assert scores[~known.member].mean() == pytest.approx(0, abs=1e-9)
-    assert scores[~known.member].std() == pytest.approx(1)
 
 
 def test_at_the_same_likelihood_the_rarer_item_scores_higher(world: World) -> None:

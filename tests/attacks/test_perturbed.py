@@ -18,7 +18,6 @@ from mia_core.attacks.perturbed import (
     Recall,
     TemplateSensitivity,
 )
-from mia_core.errors import ModelError
 from mia_core.observe.observations import Observations
 
 World = Callable[..., tuple[Evidence, np.ndarray, Known]]
@@ -125,9 +124,3 @@ def test_noisy_neighbours_choose_the_level_that_separates_known_users(world: Wor
     np.testing.assert_array_equal(second, 0)
     copies = [likelihood(audited, f"target/noisy {k}") for k in range(2)]
     np.testing.assert_allclose(first, np.array(likelihood(audited, "target")) - np.mean(copies, axis=0), atol=1e-5)
-
-
-def test_noisy_copies_that_fill_no_level_are_refused(world: World) -> None:
-    audited, _, known = world(1.0)
-    with pytest.raises(ModelError, match="4 noisy copies; it must be a multiple of 3"):
-        NoisyNeighbours(draws=3).score(audited, known)

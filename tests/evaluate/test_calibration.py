@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mia_core.evaluate.calibration import conservative_p_value, p_values, share_below
+from mia_core.evaluate.calibration import FEWEST, conservative_p_value, mondrian_p_values, p_values, share_below, strata
 
 
 def judged(scores: list[float], calibration: list[float], index: list[int] | None = None, seed: int = 0) -> np.ndarray:
@@ -70,3 +70,94 @@ def test_a_single_lookup_is_never_more_daring(score: int, calibration: list[int]
 
 def test_share_below_counts_strictly_lower_scores() -> None:
     assert share_below(2.0, np.array([1.0, 2.0, 3.0, 0.0, math.nan])) == 0.5
+
+
+def test_mondrian_p_values_count_the_users_of_the_same_stratum_only() -> None:
+    """The oracle walks through the calibration users one by one; no two scores are equal."""
+    rng = np.random.default_rng(1)
+    calibration, kind = rng.normal(size=90), rng.integers(0, 3, 90)
+    scores, judged_kind = rng.normal(size=20), rng.integers(0, 3, 20)
+    found = mondrian_p_values(scores, calibration, judged_kind, kind, None, rng)
+    for p, score, mine in zip(found, scores, judged_kind, strict=True):
+        same = [other for other, its in zip(calibration, kind, strict=True) if its == mine]
+        assert p == pytest.approx((1 + sum(other > score for other in same)) / (len(same) + 1))
+
+
+def test_one_stratum_is_no_stratum() -> None:
+    rng = np.random.default_rng(2)
+    scores, index = rng.normal(size=50), np.arange(50)
+    everywhere = mondrian_p_values(
+        scores, scores, np.zeros(50, int), np.zeros(50, int), index, np.random.default_rng(0)
+    )
+    assert (everywhere == p_values(scores, scores, index, np.random.default_rng(0))).all()
+
+
+def test_calibration_users_of_each_stratum_are_judged_among_themselves() -> None:
+    """Scores depend on the stratum alone, nearly; each stratum gets every p-value once all the same."""
+    rng = np.random.default_rng(3)
+    kind = np.repeat([0, 1], 30)
+    scores = 100 * kind + rng.normal(size=60)
+    found = mondrian_p_values(scores, scores, kind, kind, np.arange(60), rng)
+    for stratum in (0, 1):
+        assert np.sort(found[kind == stratum]) == pytest.approx(np.arange(1, 31) / 30)
+    assert p_values(scores, scores, np.arange(60), rng)[kind == 1].max() <= 0.5
+
+
+def test_a_thin_stratum_is_compared_with_everybody() -> None:
+    rng = np.random.default_rng(4)
+    kind = np.r_[np.zeros(60, int), np.ones(FEWEST - 1, int)]
+    calibration = rng.normal(size=len(kind))
+    judged_kind = np.array([1, 1, 0, 7])
+    scores = np.array([0.3, math.nan, 0.3, 0.3])
+    found = mondrian_p_values(scores, calibration, judged_kind, kind, None, rng)
+    assert found[0] == found[3] == p_values(scores[:1], calibration, None, rng)[0]
+    assert math.isnan(found[1])
+    assert found[2] == p_values(scores[:1], calibration[:60], None, rng)[0]
+    gaps = np.where(np.arange(len(kind)) < 45, math.nan, calibration)
+    assert mondrian_p_values(scores[2:3], gaps, kind[:1], kind, None, rng) == p_values(scores[2:3], gaps, None, rng)
+    assert np.isnan(mondrian_p_values(scores, np.array([]), judged_kind, np.array([], int), None, rng)).all()
+
+
+def test_mondrian_p_values_of_held_out_users_are_uniform_within_every_stratum() -> None:
+    rng = np.random.default_rng(5)
+    kind = np.repeat([0, 1], 40)
+    values: list[list[float]] = [[], []]
+    for _ in range(800):
+        calibration, new = rng.normal(size=80) * (1 + 3 * kind), rng.normal(size=2) * np.array([1, 4])
+        for stratum, p in enumerate(mondrian_p_values(new, calibration, np.array([0, 1]), kind, None, rng)):
+            values[stratum].append(p)
+    for stratum in (0, 1):
+        assert stats.kstest(np.array(values[stratum]) - rng.random(800) / 41, "uniform").pvalue > 0.001
+
+
+def test_strata_are_terciles_of_popularity_within_terciles_of_length() -> None:
+    rng = np.random.default_rng(6)
+    length, popularity = rng.random(900), rng.random(900)
+    found = strata(length, popularity)
+    assert np.bincount(found).tolist() == [100] * 9
+    for third in range(3):
+        assert length[found // 3 == third].max() <= length[found // 3 > third].min(initial=2)
+        of_length = found // 3 == third
+        assert popularity[of_length & (found % 3 == 0)].max() < popularity[of_length & (found % 3 == 1)].min()
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=120), st.integers(1, 4))
+def test_strata_are_never_thin_and_equal_users_share_one(users: list[tuple[int, int]], bins: int) -> None:
+    length, popularity = np.array([a for a, _ in users], float), np.array([b for _, b in users], float)
+    found = strata(length, popularity, bins)
+    assert found.shape == length.shape
+    if users:
+        sizes = np.bincount(found)
+        assert sizes.min() >= min(FEWEST, len(users))
+        assert len(sizes) <= bins * bins
+    for pair in set(users):
+        assert len({stratum for stratum, user in zip(found, users, strict=True) if user == pair}) == 1
+
+
+def test_strata_hold_enough_calibration_users_where_only_these_count() -> None:
+    rng = np.random.default_rng(7)
+    length, popularity, calibrating = rng.random(300), rng.random(300), rng.random(300) < 0.4
+    assert np.bincount(strata(length, popularity)[calibrating]).min() < FEWEST
+    found = strata(length, popularity, calibrating=calibrating)
+    assert np.bincount(found[calibrating]).min() >= FEWEST
+    assert found.max() >= 2

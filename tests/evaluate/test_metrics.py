@@ -30,6 +30,7 @@ def figures(scores: np.ndarray, truth: np.ndarray, threshold: float | None = 0.0
 NAMES = [
     "auc", "accuracy", "balanced_accuracy", "precision", "recall", "f1",
     "tpr_at_fpr_0.001", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "tpr_at_fpr_0.1",
+    "precision_at_recall_0.1", "precision_at_recall_0.5", "precision_at_recall_0.9",
 ]  # fmt: skip
 
 

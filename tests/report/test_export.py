@@ -31,7 +31,15 @@ def test_the_document_survives_a_strict_parser_and_holds_every_figure_and_user(
     assert "2,995" in unresolved["reason"]
     users = {row["user"]: row for row in read["users"]}
     assert len(users) == users_table.height
-    assert set(users["Zoë 🎬"]) == {"user", "role", "windows", "scores", "p_values"}
+    assert set(users["Zoë 🎬"]) == {
+        "user",
+        "role",
+        "windows",
+        "scores",
+        "p_values",
+        "stratum_p_values",
+        "named",
+    }
     assert 0 < users["00123"]["p_values"]["distillation"] < 0.1
     assert users["m 7"]["scores"] == {"loss": None, "distillation": None}
     assert read["agreement"] == [{"reference": "soft 0", "kl": 0.2, "top1": 0.8}]
