@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from mia_core.experiment import Experiment
 from mia_core.report.results import Agreement, AttackSummary, AuditResult, Quality, StageTime
 from mia_core.store import Store
 from mia_core.types import Role
+
+# Two workers share the cores; threads that wait for one another would slow both down many times.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 KEY = "ab12" + "0" * 60
 COUNTS = {
