@@ -67,6 +67,18 @@ def needs(experiment: Experiment) -> list[str]:
     return [*found, *models, *sorted(wanted - {*found, *models})]
 
 
+def _can_be_asked(experiment: Experiment, need: str) -> bool:
+    """Whether a need can be met, as far as the config alone tells."""
+    target, model = experiment.target, need.partition("/")[0]
+    if target.source == "lists":
+        return need in {"lists", "lists/no_history", "self_prompted"}
+    if target.serving == "prompt":
+        return model in {"target", "base", "lists", "temperatures", "inquiry"}
+    if target.source == "own" and target.no_base:
+        return model not in {"base", "shadows"}
+    return True
+
+
 def views(experiment: Experiment, need: str) -> list[str]:
     """The views that one need stands for: "shadow 0", "shadow 1", … for "shadows"."""
     from mia_core.observe.views import NOISE_DRAWS
@@ -99,17 +111,15 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
 
     work = _Work(experiment, int(summary["users"]), int(summary["interactions"]))
     stages = [StagePlan(READ, 0.5 + work.interactions / 400_000)]
-    own = experiment.target.source == "own"
-    if experiment.base.source == "offline" and not own:
+    brought = experiment.target.source != "fine-tune"
+    if experiment.base.source == "offline" and not brought:
         stages.append(StagePlan(BASE, work.pretrain(experiment.base)))
-    if not own:
+    if not brought and experiment.target.serving == "weights":
         trainees = work.public / 2 if experiment.target.world == "null" else work.members
         stages.append(StagePlan(TARGET, work.train(trainees * work.windows, experiment.target.training)))
-    stages += _reference_stages(experiment, work)
-    for need in needs(experiment):
-        if own and experiment.target.no_base and need.startswith(("base", "shadows")):
-            continue
-        stages.append(StagePlan(observe_stage(need), work.ask(need)))
+    wanted = [need for need in needs(experiment) if _can_be_asked(experiment, need)]
+    stages += _reference_stages(experiment, work, wanted)
+    stages += [StagePlan(observe_stage(need), work.ask(need)) for need in wanted]
     if experiment.evaluation.ranked_users:
         ranked = min(experiment.evaluation.ranked_users, work.members)
         stages.append(StagePlan(QUALITY, 2 * work.observe(ranked * (experiment.evaluation.negatives + 1))))
@@ -121,9 +131,8 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
     return stages
 
 
-def _reference_stages(experiment: Experiment, work: _Work) -> list[StagePlan]:
+def _reference_stages(experiment: Experiment, work: _Work, wanted: list[str]) -> list[StagePlan]:
     config, asked = experiment.distillation, experiment.views
-    wanted = needs(experiment)
     references = {"soft", "student", "leaking", "trajectory", "self_prompted"} & set(wanted)
     stages = []
     fresh = config.student is not None or not config.warm_start or "base" not in wanted

@@ -46,6 +46,19 @@ class Columns(Section):
     title: str = ""
 
 
+class Thin(Section):
+    """Only a part of the data, so that data sets which differ in one property can be compared. Empty: everything."""
+
+    keep_users: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the users, drawn at random."""
+    keep_items: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the items, the most popular ones."""
+    shortest_history: Count | None = None
+    """Users with fewer interactions are left out."""
+    longest_history: Count | None = None
+    """Of longer histories only so many latest interactions remain."""
+
+
 class Data(Section):
     """Where the interactions come from."""
 
@@ -60,6 +73,7 @@ class Data(Section):
     columns: Columns | None = None
     """The mapping, where the guess is to be corrected."""
     synthetic: Synthetic = Synthetic()
+    thin: Thin = Thin()
 
     @model_validator(mode="after")
     def _source_has_its_field(self) -> Data:
@@ -149,8 +163,11 @@ class Base(Section):
 class Target(Section):
     """The audited model."""
 
-    source: Literal["fine-tune", "own"] = "fine-tune"
-    """fine-tune: this audit trains it on the members; own: it is brought along."""
+    source: Literal["fine-tune", "own", "lists"] = "fine-tune"
+    """fine-tune: this audit trains it on the members; own: it is brought along; lists: only what it recommended is."""
+    serving: Literal["weights", "prompt"] = "weights"
+    """prompt: nothing is trained on the members; the recommender answers from examples in its prompt, and a member's own
+    window is one of them."""
     tuning: Literal["full", "lora"] = "full"
     lora: Lora = Lora()
     training: Training = Training(epochs=6, learning_rate=2e-3)
@@ -158,6 +175,8 @@ class Target(Section):
     """null: fine-tuned on an independent half of the public users instead, so that nobody audited is a member."""
     path: str = ""
     """Own target: folder with the fine-tuned weights, or with the LoRA adapter."""
+    lists: str = ""
+    """Only lists: table with user, rank, and item, title or text; question: history or no_history."""
     members: str = ""
     """Own target: text file with the ids of known members, one a line."""
     held_out: str = ""
@@ -169,10 +188,14 @@ class Target(Section):
 
     @model_validator(mode="after")
     def _own_has_its_fields(self) -> Target:
-        if self.source == "own":
-            for name in ("path", "members", "held_out"):
+        if self.source != "fine-tune":
+            for name in ("path" if self.source == "own" else "lists", "members", "held_out"):
                 if not getattr(self, name):
-                    raise ValueError(f'{name} is empty; target source "own" needs it')
+                    raise ValueError(f'{name} is empty; target source "{self.source}" needs it')
+            if self.serving == "prompt":
+                raise ValueError(
+                    'serving is "prompt"; that is for a target which this audit sets up, source "fine-tune"'
+                )
         return self
 
 
@@ -205,6 +228,8 @@ class Views(Section):
 
     shots: Annotated[int, Field(ge=1, le=20)] = 3
     """Worked examples of known users put before a prompt (ReCaLL, Con-ReCall)."""
+    exercises: Annotated[int, Field(ge=0, le=1_000_000)] = 3_000
+    """A target that serves from its prompt, built offline: invented questions on which it learns to read examples."""
     swaps: Annotated[int, Field(ge=1, le=9)] = 3
     """Neighbours of each sample, made by swapping items for ones that the same public users have."""
     noise: tuple[Annotated[float, Field(gt=0, le=5)], ...] = (0.1, 0.3)
@@ -330,13 +355,14 @@ def parse_experiment(document: Mapping[str, Any]) -> Experiment:
     try:
         return Experiment.model_validate(document)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(item) for item in error.errors())) from None
+        raise ConfigError("\n".join(explain(item) for item in error.errors())) from None
 
 
 PATHS = (
     ("data", "path"),
     ("base", "path"),
     ("target", "path"),
+    ("target", "lists"),
     ("target", "members"),
     ("target", "held_out"),
     ("target", "judged"),
@@ -358,13 +384,18 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise ConfigError(f"config: there is no file {str(path)!r}; name an existing .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise ConfigError(f"config: {str(path)!r} is not a TOML file: {error}") from None
-    for name, field in PATHS:
-        section = document.get(name)
-        if isinstance(section, dict) and isinstance(section.get(field), str) and section[field]:
-            section[field] = str((path.parent / section[field]).resolve())
+    resolve_paths(document, path.parent)
     for override in overrides:
         apply_override(document, override)
     return parse_experiment(document)
+
+
+def resolve_paths(document: dict[str, Any], folder: Path) -> None:
+    """Makes paths in plain config data whole; those that are not start at a folder."""
+    for name, field in PATHS:
+        section = document.get(name)
+        if isinstance(section, dict) and isinstance(section.get(field), str) and section[field]:
+            section[field] = str((folder / section[field]).resolve())
 
 
 def to_toml(experiment: Experiment) -> str:
@@ -406,11 +437,12 @@ def apply_override(document: dict[str, Any], override: str) -> None:
     document[name] = value
 
 
-def _explain(item: Any) -> str:
+def explain(item: Any, section: type[Section] = Experiment) -> str:
+    """One of pydantic's errors about a section, in words that say what to do."""
     location = [str(part) for part in item["loc"]]
     field = ".".join(location)
     if item["type"] == "extra_forbidden":
-        valid = _fields_of(location[:-1])
+        valid = _fields_of(section, location[:-1])
         near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.0)
         return f"{field}: there is no such setting; did you mean {'.'.join([*location[:-1], *near])!r}?"
     message = item["msg"].removeprefix("Value error, ")
@@ -419,8 +451,7 @@ def _explain(item: Any) -> str:
     return f"{field} is {item['input']!r}: {message[0].lower() + message[1:]}"
 
 
-def _fields_of(location: Sequence[str]) -> list[str]:
-    section: Any = Experiment
+def _fields_of(section: Any, location: Sequence[str]) -> list[str]:
     for part in location:
         annotation = section.model_fields[part].annotation
         candidates = [annotation, *getattr(annotation, "__args__", ())]

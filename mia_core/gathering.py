@@ -13,15 +13,20 @@ from mia_core.attacks.evidence import Background, Evidence
 from mia_core.data.prompts import Samples
 from mia_core.observe.observations import Observations
 from mia_core.observe.views import LISTS
+from mia_core.questions import MEASURED, Questions
 from mia_core.stages import Run
 
-MEASURED = ("gradient", "inquiry")
-"""Signals that the target has to be asked for."""
+TRAINED = ("soft", "student", "leaking", "shadows", "trajectory", "self_prompted", "gradient")
+"""Needs that make no sense of a target that was not trained on anybody."""
 
 
 def possible(run: Run, need: str) -> str:
     """Why a need cannot be met in this audit; empty where it can."""
     model, _, variant = need.partition("/")
+    if run.served is not None:
+        return _possible_with_lists(run, need)
+    if run.experiment.target.serving == "prompt" and model in TRAINED:
+        return "asks what training left behind, and this target serves from its prompt: nothing was trained on anybody"
     titles = run.writer.style.answers_with_titles
     if run.base is None and model in {"base", "shadows"}:
         return "needs the model before fine-tuning, which target.no_base says is not to be had"
@@ -36,9 +41,25 @@ def possible(run: Run, need: str) -> str:
     return ""
 
 
+def _possible_with_lists(run: Run, need: str) -> str:
+    served = run.served
+    assert served is not None  # noqa: S101 - asked only where lists were brought along
+    questions = {"lists": "history", "lists/no_history": "no_history"}
+    if need in questions:
+        asked = questions[need]
+        return (
+            "" if asked in served.lists else f"needs lists with question = {asked!r}, which target.lists does not hold"
+        )
+    if need == "self_prompted":
+        known_lists = any(user in served.lists.get("history", {}) for user in run.public)
+        return "" if known_lists else "needs lists of third-party users, from which a copy of the target can be trained"
+    return "needs the model itself, and only its lists were brought along"
+
+
 def train(run: Run, needs: Sequence[str]) -> None:
     """Trains, or finds in the store, every model that the needs ask about."""
-    _ = run.target
+    if run.served is None:
+        _ = run.target
     if {"soft", "student", "leaking", "trajectory", "self_prompted"} & {need.partition("/")[0] for need in needs}:
         _ = run.student_start
     for need in needs:
@@ -47,8 +68,13 @@ def train(run: Run, needs: Sequence[str]) -> None:
                 run.view_model(view)
 
 
-def gather(run: Run, samples: Samples, needs: Sequence[str], *, announce: bool = True) -> Evidence:
-    """What the needs say about the samples; the students of all folds become one cross-fitted view."""
+def gather(run: Run, samples: Samples, needs: Sequence[str], *, announce: bool = True, keep: bool = True) -> Evidence:
+    """What the needs say about the samples; the students of all folds become one cross-fitted view.
+
+    Args:
+        keep: False leaves nothing in the store.
+    """
+    questions = Questions(run, keep)
     views: dict[str, Observations] = {}
     cross_fitted: dict[str, Sequence[Observations]] = {}
     signals = _signals(run, samples)
@@ -56,11 +82,11 @@ def gather(run: Run, samples: Samples, needs: Sequence[str], *, announce: bool =
     for need in needs:
         with run.stage(estimate.observe_stage(need)) if announce else nullcontext():
             if need in LISTS:
-                lists[need] = run.recommended(need, samples)
+                lists[need] = questions.recommended(need, samples)
             elif need in MEASURED:
-                signals[need] = run.measured(need, samples)
+                signals[need] = questions.measured(need, samples)
             else:
-                found = {view: run.observe(view, samples) for view in estimate.views(run.experiment, need)}
+                found = {view: questions.observe(view, samples) for view in estimate.views(run.experiment, need)}
                 if need == "student":
                     cross_fitted["student"] = list(found.values())
                 else:
@@ -103,6 +129,9 @@ def _signals(run: Run, samples: Samples) -> dict[str, np.ndarray]:
 
 def background(run: Run) -> Background:
     """What public users alone say about tokens and items."""
+    if run.served is not None:
+        # Without the model there are no tokens to count.
+        return Background(np.ones(1), run.catalogue.share, run.catalogue.vectors(), np.zeros((1, 1), np.float32))
     model = (run.base or run.target).load()
     vectors = model.plain_network.get_input_embeddings().weight.detach().float().cpu().numpy()
     counts = np.ones(len(vectors))

@@ -170,8 +170,7 @@ class _Scorer:
         if not groups:
             return np.full(len(histories), np.nan)
         samples: Samples = run.writer.write([str(i) for i in range(len(groups))], groups)
-        with run.off_the_record():
-            evidence = gather(run, samples, self.needs, announce=False)
+        evidence = gather(run, samples, self.needs, announce=False, keep=False)
         values = self.attack.score(evidence, self.known)
         best = np.full(len(histories), np.nan)
         for i, value in zip(owner, values, strict=True):

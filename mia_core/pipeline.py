@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
 from mia_core import estimate
-from mia_core.attacks.catalogue import ATTACKS, configured
+from mia_core.attacks.catalogue import ATTACKS, GROUPS, configured
 from mia_core.attacks.contract import out_of_fold_scores
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.fused import hidden, scalars
@@ -26,7 +26,7 @@ from mia_core.evaluate.intervals import mean_interval
 from mia_core.evaluate.metrics import attack_metrics, best_threshold, roc_table
 from mia_core.experiment import Experiment, Runtime
 from mia_core.gathering import gather, possible, train
-from mia_core.keys import content_key
+from mia_core.keys import content_key, file_key
 from mia_core.models.device import choose_device, device_name, resolve_precision, use_threads
 from mia_core.models.llm.distillation import agreement
 from mia_core.models.ranking import hits_and_gains, language_model_scores, popularity_scores, ranking_task
@@ -70,7 +70,7 @@ def start(experiment: Experiment, store: Store, progress: Progress, runtime: Run
     small = experiment.base.source == "offline" and experiment.base.width < ONE_THREAD_BELOW
     if runtime.threads or small:
         use_threads(runtime.threads or 1)
-    experiment = _with_precision(experiment, device)
+    experiment = with_precision(experiment, device)
     interactions = open_interactions(experiment.data, experiment.seed, store)
     if announce:
         progress.plan(estimate.plan(experiment, interactions.summary()))
@@ -80,8 +80,9 @@ def start(experiment: Experiment, store: Store, progress: Progress, runtime: Run
 def audit_key(experiment: Experiment, interactions: Interactions) -> str:
     """The content key of an audit: every setting but its name and where the data came from."""
     settings = experiment.model_dump(exclude={"name", "data"})
-    lists = {"members", "held_out", "judged"}
-    own = {name: _file_text(settings["target"][name]) for name in lists}
+    own = {name: _file_text(settings["target"][name]) for name in ("members", "held_out", "judged")}
+    served = settings["target"]["lists"]
+    own["lists"] = file_key(Path(served)) if served else ""
     return content_key("audit", VERSION, {"settings": settings, "own": own}, [interactions.key])
 
 
@@ -159,7 +160,7 @@ def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _F
             run.progress.advance((i + 1) / len(running))
 
     with run.stage(estimate.REPORT):
-        judged_by = truth_of(roles, own=config.target.source == "own")
+        judged_by = truth_of(roles, own=config.target.source != "fine-tune")
         metrics: list[Metric] = []
         rocs = []
         for name, mine in scores.items():
@@ -212,8 +213,9 @@ def divide(run: Run, evidence: Evidence, roles: np.ndarray) -> tuple[Known, Evid
 def summarise(name: str, skipped: str = "") -> AttackSummary:
     """An attack in words."""
     attack = ATTACKS[name]
+    group = next(group.title for group in GROUPS.values() if name in group.attacks)
     return AttackSummary(
-        name, attack.title, attack.summary, attack.access, attack.status, attack.passes, attack.source, skipped
+        name, attack.title, attack.summary, attack.access, attack.status, attack.passes, attack.source, skipped, group
     )
 
 
@@ -232,7 +234,10 @@ def _skipped(run: Run, impossible: Mapping[str, str]) -> dict[str, str]:
     """Why an attack cannot run, by attack name."""
     reasons = {}
     for name in run.experiment.attacks.names:
-        missing = [need for need in sorted(ATTACKS[name].needs) if need in impossible]
+        attack = ATTACKS[name]
+        # All but those that look at lists alone read the target's own answers.
+        implied = [] if attack.needs and attack.access == "labels only" else ["target"]
+        missing = [need for need in [*implied, *sorted(attack.needs)] if need in impossible]
         if missing:
             reasons[name] = impossible[missing[0]]
     return reasons
@@ -247,7 +252,11 @@ def _quality(run: Run) -> list[Quality]:
     chosen = [str(u) for u in generator(run.experiment.seed, "ranked users").permutation(users)[: config.ranked_users]]
     catalogue = sorted(run.interactions.items["item"])
     task = ranking_task(chosen, run.events, catalogue, run.writer.window, config.negatives, run.experiment.seed)
-    recommenders = {"target": run.target, "base": run.base}
+    if run.served is not None:
+        return []
+    # A target that serves from a prompt has the base's weights.
+    own_weights = run.experiment.target.serving == "weights"
+    recommenders = {"target": run.target if own_weights else None, "base": run.base}
     rows = []
     for name, model in recommenders.items():
         if model is not None:
@@ -328,7 +337,8 @@ def _feature_table(run: Run, evidence: Evidence, roles: np.ndarray, known: Known
     if "student" in evidence.cross_fitted:
         for k, resolved in enumerate(evidence.per_fold()):
             parts.append(_features_of("student", resolved, known, run, roles, column=f"student {k}"))
-    return pl.concat(parts)
+    empty = {"user": pl.String, "role": pl.String, "model": pl.String, "feature": pl.String, "value": pl.Float64}
+    return pl.concat(parts) if parts else pl.DataFrame(schema=empty)
 
 
 def _features_of(
@@ -370,7 +380,15 @@ def _notes(run: Run, users: pl.DataFrame, skipped: Mapping[str, str]) -> list[st
             "Null world: the target was fine-tuned on strangers, so nobody audited is a member. Honest attacks must "
             "stay near 0.5 here; the leaking demonstration does not, which is why its figures mean nothing."
         )
-    if config.target.source == "own":
+    if config.target.serving == "prompt":
+        notes.append(
+            "The target serves from its prompt: a member is somebody whose own window stands among the examples before each "
+            "question. Nothing was trained on members; these figures say nothing about membership in weights."
+        )
+    if run.served is not None:
+        notes += run.served.notes
+        notes.append("Only lists were brought along, so only attacks that look at lists alone could run.")
+    if config.target.source != "fine-tune":
         notes.append(
             "Your own target: the figures come from known users, each scored by attacks that were not fitted on them. "
             "A p-value holds only if the judged person is exchangeable with the held-out users you listed: drawn "
@@ -382,7 +400,7 @@ def _notes(run: Run, users: pl.DataFrame, skipped: Mapping[str, str]) -> list[st
     return notes
 
 
-def _with_precision(experiment: Experiment, device: Any) -> Experiment:
+def with_precision(experiment: Experiment, device: Any) -> Experiment:
     """The experiment with every "auto" precision replaced by what it means on this device."""
     precision = resolve_precision("auto", device)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import polars as pl
 from mia_core import estimate
 from mia_core.data import formats, library, synthetic
 from mia_core.data.interactions import Interactions
+from mia_core.data.lists import ServedLists, read_lists
 from mia_core.data.prompts import (
     PROMPT_STYLES,
     Event,
@@ -28,12 +28,12 @@ from mia_core.data.prompts import (
     prompt_writer,
 )
 from mia_core.data.split import Split, read_ids, split_own, split_users
+from mia_core.data.thinning import thin
 from mia_core.errors import ConfigError, DataError, NotFound
 from mia_core.experiment import Base, Data, Experiment, Training
 from mia_core.keys import content_key, file_key
 from mia_core.models.llm.distillation import Phase, check_same_tokens, distillation_loss, phases
-from mia_core.models.llm.generation import drawn_answers, ranked_answers
-from mia_core.models.llm.gradients import gradient_norms
+from mia_core.models.llm.generation import drawn_answers
 from mia_core.models.llm.language_model import LanguageModel
 from mia_core.models.llm.loading import (
     add_lora,
@@ -46,8 +46,7 @@ from mia_core.models.llm.loading import (
     train_tokenizer,
 )
 from mia_core.models.llm.training import BatchLoss, fit, hard_loss
-from mia_core.observe.observations import Observations, observe
-from mia_core.observe.views import NOISE_DRAWS, VARIANTS, Asking, Catalogue, Shot, inquiries, parse_view
+from mia_core.observe.views import Asking, Catalogue, Examples, Shot
 from mia_core.report.results import StageTime
 from mia_core.seeds import derive_seed, generator
 from mia_core.types import Progress, Role
@@ -62,7 +61,11 @@ VERSION = 2
 
 
 def open_interactions(data: Data, seed: int, store: Store) -> Interactions:
-    """The interactions that a config names."""
+    """The interactions that a config names, thinned where it says so."""
+    return thin(_whole(data, seed, store), seed, **data.thin.model_dump())
+
+
+def _whole(data: Data, seed: int, store: Store) -> Interactions:
     if data.source == "built-in":
         return synthetic.generate(data.synthetic, seed)
     if data.source == "data-set":
@@ -82,6 +85,9 @@ class Model:
     key: str
     load: Callable[[], LanguageModel]
     folder: Path | None = None
+    told: Callable[[Samples, Samples], Samples] = lambda asked, original: asked
+    """(what is asked, the samples it is about) -> what the model is given: a target that serves from a prompt puts its
+    examples before."""
 
 
 @dataclass
@@ -126,14 +132,14 @@ class Run:
         members, held_out, judged = (
             read_ids(Path(path)) if path else [] for path in (target.members, target.held_out, target.judged)
         )
-        if target.source == "own":
+        if target.source != "fine-tune":
             settings: object = {"lists": [members, held_out, judged], "seed": config.seed}
         else:
             settings = {"shares": config.split, "seed": config.seed, "prompt": config.prompt}
         self.split_key = content_key("split", VERSION, settings, [self.interactions.key])
 
         def write(folder: Path) -> None:
-            if target.source == "own":
+            if target.source != "fine-tune":
                 split = split_own(self.interactions, members, held_out, judged, config.seed)
             else:
                 shares = config.split
@@ -254,6 +260,8 @@ class Run:
     def base(self) -> Model | None:
         """The model before fine-tuning; None where the audit was told that there is none."""
         config, target = self.experiment.base, self.experiment.target
+        if target.source == "lists":
+            return None
         if target.source == "own":
             if target.no_base:
                 return None
@@ -278,7 +286,14 @@ class Run:
     def _offline(self, purpose: str, config: Base, teacher: Model | None, stage: str) -> Model:
         """A small model built here and pre-trained on `public` users; a student takes its teacher's tokenizer."""
         inputs = [self.split_key, *([teacher.key] if teacher else [])]
-        settings = {"purpose": purpose, "base": config, "prompt": self.experiment.prompt, "seed": self.experiment.seed}
+        served = self.experiment.target.serving == "prompt"
+        settings = {
+            "purpose": purpose,
+            "base": config,
+            "prompt": self.experiment.prompt,
+            "seed": self.experiment.seed,
+            "examples": [self.experiment.views.shots, self.experiment.views.exercises] if served else None,
+        }
         key = content_key("offline", VERSION, settings, inputs)
 
         def write(folder: Path) -> None:
@@ -290,6 +305,8 @@ class Run:
             model = build_offline(config, tokenizer, derive_seed(self.experiment.seed, purpose), self.device)
             if self.public:
                 samples = audit_samples(self.public, self.events, self.writer, count=None)
+                if served:
+                    samples = self._reading_exercises(samples)
                 self._fit(model, samples, hard_loss(), config.pretraining, key, purpose)
             save_model(model, folder)
 
@@ -303,9 +320,52 @@ class Run:
         config = self.experiment.target
         if config.source == "own":
             return self._own_target(Path(config.path))
+        if config.serving == "prompt":
+            return self._serving_target()
         return self._tuned(
             "target", estimate.TARGET, self.members_trained_on, hard_loss(config.training.label_smoothing)
         )
+
+    def _serving_target(self) -> Model:
+        """The base, which answers from examples in its prompt: for a member their own window is one of them."""
+        base = self.base
+        assert base is not None  # noqa: S101 - only an own target lacks a base
+        members = self.split.users(Role.KNOWN_MEMBER, Role.AUDITED_MEMBER)
+        shown = frozenset(members if self.experiment.target.world == "members" else [])
+        settings = {"examples": self.experiment.views.shots, "shown": sorted(shown), "seed": self.experiment.seed}
+        key = content_key("served", VERSION, settings, [base.key, self.split_key])
+        return Model(key, base.load, base.folder, lambda asked, original: self.examples.before(asked, original, shown))
+
+    def _reading_exercises(self, samples: Samples) -> Samples:
+        """Public users' windows with examples before them, and invented windows whose answer stands among the examples.
+
+        A small model that never had to read its examples does not; where nothing else tells the answer, it learns to.
+        """
+        config, rng = self.experiment.views, generator(self.experiment.seed, "reading exercises")
+        items = sorted(self.popularity)
+        names = [f"exercise {i}" for i in range(config.exercises)]
+        windows = [
+            [[self.writer.event(str(item), rating=5.0) for item in rng.choice(items, self.writer.window)]]
+            for _ in names
+        ]
+        invented = self.writer.write(names, windows)
+        plain = self.examples.before(samples, samples, frozenset())
+        shown = self.examples.before(invented, invented, frozenset(names))
+        return Samples(
+            users=plain.users + shown.users,
+            user_index=np.concatenate([plain.user_index, shown.user_index + len(plain.users)]),
+            prompts=plain.prompts + shown.prompts,
+            answers=plain.answers + shown.answers,
+            windows=plain.windows + shown.windows,
+        )
+
+    @cached_property
+    def examples(self) -> Examples:
+        """Windows of public users, of which some stand in the prompt of a target that serves from one."""
+        samples = audit_samples(self.public, self.events, self.writer, 1)
+        texts = [f"{prompt} {answer}" for prompt, answer in zip(samples.prompts, samples.answers, strict=True)]
+        owners = [samples.users[i] for i in samples.user_index]
+        return Examples(tuple(zip(owners, texts, strict=True)), self.experiment.views.shots, self.experiment.seed)
 
     def _own_target(self, folder: Path) -> Model:
         if is_adapter(folder):
@@ -380,7 +440,8 @@ class Run:
             return self.base
         student = config.student or self.experiment.base
         if student.source == "offline":
-            return self._offline("student", student, self.target, estimate.STUDENT_BASE)
+            teacher = None if self.served else self.target
+            return self._offline("student", student, teacher, estimate.STUDENT_BASE)
         start = self._from_folder(student)
         check_same_tokens(self.target.load(), start.load())
         return start
@@ -414,14 +475,13 @@ class Run:
             "prompt": self.experiment.prompt,
             "seed": self.experiment.seed,
         }
-        key = content_key("self-prompted", VERSION, settings, [self.target.key, start.key, self.split_key])
+        source = (
+            content_key("lists", 1, file_key(Path(self.experiment.target.lists))) if self.served else self.target.key
+        )
+        key = content_key("self-prompted", VERSION, settings, [source, start.key, self.split_key])
 
         def write(folder: Path) -> None:
-            asked = self.drawn(self.public, config.self_prompted_windows)
-            written = drawn_answers(
-                self.target.load(), asked.prompts, 1, 1.0, config.answer_tokens, self.experiment.seed
-            )
-            told = replace(asked, answers=tuple(answers[0] or "?" for answers in written))
+            told = self._answered_by_target(config.self_prompted_windows, config.answer_tokens)
             model = self._trainable(start.load(), "self-prompted")
             self._fit(model, told, hard_loss(), config.self_prompted_training, key, "self-prompted")
             save_model(model, folder)
@@ -429,6 +489,30 @@ class Run:
         with self.stage(estimate.SELF_PROMPTED):
             folder = self.build(key, "model", write)
         return self._saved(key, folder, start)
+
+    def _answered_by_target(self, windows: int, longest: int) -> Samples:
+        """Questions about public users with what the target itself answered."""
+        if self.served is None:
+            asked = self.drawn(self.public, windows)
+            written = drawn_answers(self.target.load(), asked.prompts, 1, 1.0, longest, self.experiment.seed)
+            return replace(asked, answers=tuple(answers[0] or "?" for answers in written))
+        # Of a deployed system there are only its lists: each of the first items is one answer to the user's last window.
+        lists = self.served.lists["history"]
+        last = audit_samples([user for user in self.public if user in lists], self.events, self.writer, 1)
+        rows, answers = [], []
+        for i, index in enumerate(last.user_index):
+            for position in [p for p in lists[last.users[index]] if p >= 0][:windows]:
+                rows.append(i)
+                answers.append(self.writer.titles[self.catalogue.items[position]])
+        if not rows:
+            raise DataError("target.lists holds no list of a third-party user, from which a copy could be trained")
+        return replace(last.take(rows), answers=tuple(answers))
+
+    @cached_property
+    def served(self) -> ServedLists | None:
+        """The lists that were brought along instead of a model."""
+        target = self.experiment.target
+        return read_lists(Path(target.lists), self.interactions) if target.source == "lists" else None
 
     def student(self, k: int) -> Model:
         """The cross-fitted student of fold k: distilled on the known users of all other folds."""
@@ -510,106 +594,6 @@ class Run:
         loss = hard_loss(self.experiment.target.training.label_smoothing)
         return self._tuned(f"shadow {k}", estimate.shadow_stage(k), users, loss)
 
-    # Observations
-
-    def observe(self, view: str, samples: Samples) -> Observations:
-        """What one view says about the samples, from the store where it was asked before."""
-        name, variant, replicate = parse_view(view)
-        model = self.view_model(name)
-
-        def write(folder: Path) -> None:
-            asked = VARIANTS[variant](samples, self.asking, replicate) if variant else samples
-            loaded = model.load()
-            if variant == "noisy":
-                level = self.experiment.views.noise[replicate // NOISE_DRAWS]
-                loaded.add_embedding_noise(level, derive_seed(self.experiment.seed, "noise", replicate))
-            observe(loaded, asked.prompts, asked.answers, on_progress=self.progress.advance).write(folder)
-
-        settings = {"variant": variant, "replicate": replicate, "views": self.experiment.views if variant else None}
-        return Observations.read(self._asked_of(model, "observations", settings, samples, write))
-
-    def recommended(self, need: str, samples: Samples) -> np.ndarray:
-        """(n, …) catalogue positions of what the target writes: see `LISTS`; -1 for titles that are no item."""
-        config = self.experiment.views
-
-        def write(folder: Path) -> None:
-            variant = need.partition("/")[2]
-            asked = VARIANTS[variant](samples, self.asking, 0) if variant else samples
-            model, longest, told = self.target.load(), config.answer_tokens, self.progress.advance
-            if need == "temperatures":
-                drawn = [
-                    drawn_answers(model, asked.prompts, config.repeats, heat, longest, self.experiment.seed, told)
-                    for heat in config.temperatures
-                ]
-                found = np.stack([self._positions(texts, config.repeats) for texts in drawn], axis=1)
-            else:
-                texts = ranked_answers(model, asked.prompts, config.list_length, longest, told)
-                found = self._positions(texts, config.list_length)
-            np.save(folder / "items.npy", found)
-
-        folder = self._asked_of(self.target, "lists", {"need": need, "views": config}, samples, write)
-        return np.load(folder / "items.npy", allow_pickle=False)
-
-    def _positions(self, texts: Sequence[Sequence[str]], length: int) -> np.ndarray:
-        position = {}
-        # Of several items with one title the best known one is meant.
-        for i in np.argsort(self.catalogue.counts, kind="stable"):
-            position[self.writer.titles[self.catalogue.items[i]].casefold()] = int(i)
-        found = [[position.get(text.casefold(), -1) for text in row] for row in texts]
-        return np.array(found, dtype=np.int32).reshape(len(texts), length)
-
-    def measured(self, need: str, samples: Samples) -> np.ndarray:
-        """(n, …) one of the target's signals that has to be asked for: see `SIGNALS`."""
-        measure = {"gradient": self._gradient, "inquiry": self._inquiry}[need]
-
-        def write(folder: Path) -> None:
-            np.save(folder / "signal.npy", measure(samples))
-
-        folder = self._asked_of(self.target, "signal", {"need": need}, samples, write)
-        return np.load(folder / "signal.npy", allow_pickle=False)
-
-    def _gradient(self, samples: Samples) -> np.ndarray:
-        model = self.target.load()
-        return gradient_norms(model, model.encode(samples.prompts, samples.answers), self.progress.advance)
-
-    def _inquiry(self, samples: Samples) -> np.ndarray:
-        model = self.target.load()
-        odds = np.zeros(len(samples))
-        for answer, sign in (("Yes", 1), ("No", -1)):
-            for invented in (False, True):
-                asked = inquiries(samples, self.asking, answer, invented=invented)
-                said = observe(model, asked.prompts, asked.answers).sample_sum("log_probability")
-                odds += (-sign if invented else sign) * said
-        return odds
-
-    def _asked_of(
-        self, model: Model, kind: str, settings: object, samples: Samples, write: Callable[[Path], None]
-    ) -> Path:
-        asked = {
-            "settings": settings,
-            "prompt": self.experiment.prompt,
-            "users": list(samples.users),
-            "items": content_key("windows", 1, [[event.item for event in window] for window in samples.windows]),
-            "seed": self.experiment.seed,
-        }
-        key = content_key(kind, VERSION, asked, [model.key, self.split_key])
-        if self._passing is None:
-            return self.build(key, kind, write)
-        folder = Path(self._passing) / key
-        folder.mkdir(exist_ok=True)
-        write(folder)
-        return folder
-
-    @contextmanager
-    def off_the_record(self) -> Iterator[None]:
-        """What is asked here leaves nothing in the store: a pasted history is personal data."""
-        with tempfile.TemporaryDirectory() as folder:
-            self._passing = folder
-            try:
-                yield
-            finally:
-                self._passing = None
-
     def view_model(self, view: str) -> Model:
         """The model behind a view's name."""
         if view not in self._view_models:
@@ -632,7 +616,6 @@ class Run:
         return self.base
 
     _view_models: dict[str, Model] = field(default_factory=dict)
-    _passing: str | None = None
     _built: bool = False
     _asked: bool = False
     split_key: str = ""

@@ -294,3 +294,63 @@ def test_the_estimate_names_every_stage_and_grows_with_the_work() -> None:
     growth = [b.seconds / a.seconds for a, b in zip(small, large, strict=True) if a.name == estimate.TARGET]
     assert 5 < growth[0] < 11
     assert sum(s.seconds for s in large) > 1.5 * sum(s.seconds for s in small)
+
+
+def test_a_target_that_serves_from_its_prompt_gives_away_who_stands_in_it(shared: Store) -> None:
+    pretraining = {"epochs": 5, "learning_rate": 3e-3}
+    names = ["loss", "target_minus_base", "inquiry", "memorisation", "distillation", "gradient_norm"]
+    changes: dict[str, Any] = {
+        "prompt": {"history": 2, "windows": 2},
+        "base": {"family": "llama", "width": 64, "layers": 2, "vocabulary": 600, "pretraining": pretraining},
+        "attacks": {"names": names, "lead": "target_minus_base"},
+        "views": {"shots": 2, "list_length": 4},
+    }
+    result = run_audit(tiny(target={"serving": "prompt"}, **changes), shared)
+    auc = result.metric("target_minus_base", "auc")
+    assert auc is not None
+    assert (auc.low or 0) > 0.6
+    assert "serves from its prompt" in result.attack("distillation").skipped
+    assert "serves from its prompt" in result.attack("gradient_norm").skipped
+    assert result.metric("memorisation", "auc") is not None
+    assert any("nothing about membership in weights" in note or "Nothing was trained" in note for note in result.notes)
+    null = run_audit(tiny(target={"serving": "prompt", "world": "null"}, **changes), shared)
+    nothing = null.metric("target_minus_base", "auc")
+    assert nothing is not None
+    assert (nothing.low or 0) < 0.5 < (nothing.high or 1)
+    planned = {
+        stage.name
+        for stage in estimate.plan(tiny(target={"serving": "prompt"}, **changes), {"users": 150, "interactions": 3_000})
+    }
+    assert {stage.name for stage in result.stages} == planned
+
+
+def test_lists_alone_are_judged_by_what_looks_at_lists_alone(
+    brought: tuple[Path, list[str]], shared: Store, tmp_path: Path
+) -> None:
+    folder, judged = brought
+    made = generate(Synthetic(**DATA["synthetic"]), 0)
+    rng = np.random.default_rng(0)
+    items = made.items["item"].to_list()
+    trained = {*(folder / "members.txt").read_text().split(), *judged[:10]}
+    rows = []
+    for user in sorted(set(made.frame["user"])):
+        history = made.frame.filter(pl.col("user") == user)["item"].to_list()
+        # This recommender gives members their own next items back.
+        own = history[-5:] if user in trained else []
+        ranked = list(dict.fromkeys([*own, *rng.permutation(items)]))[:8]
+        rows += [{"user": user, "rank": i + 1, "item": item} for i, item in enumerate(ranked)]
+    pl.DataFrame(rows).write_csv(tmp_path / "lists.csv")
+    ids = {name: str(folder / f"{name}.txt") for name in ("members", "held_out", "judged")}
+    target = {"source": "lists", "lists": str(tmp_path / "lists.csv"), **ids}
+    names = ["list_hit", "similarity", "reference_recommendation", "loss", "petal"]
+    experiment = tiny(target=target, attacks={"names": names, "lead": "list_hit"}, views={"list_length": 8})
+    result = run_audit(experiment, shared)
+    users = users_of(result, shared)
+    p = users.filter(pl.col("role") == Role.JUDGED).sort("user")["p.list_hit"].to_numpy()
+    assert roc_auc_score([1] * 10 + [0] * 10, -p) > 0.8
+    assert "no_history" in result.attack("reference_recommendation").skipped
+    assert "only its lists" in result.attack("loss").skipped
+    assert "only its lists" in result.attack("petal").skipped
+    assert {stage.name for stage in result.stages} <= {
+        stage.name for stage in estimate.plan(experiment, {"users": 150, "interactions": 3_000})
+    }

@@ -120,6 +120,35 @@ class Shot:
 
 
 @dataclass(frozen=True)
+class Examples:
+    """Worked examples for a target that serves from its prompt."""
+
+    texts: Sequence[tuple[str, str]]
+    """(user, prompt with answer) of public users."""
+    shown: int
+    """How many stand before each question."""
+    seed: int
+
+    def before(self, asked: Samples, original: Samples, members: frozenset[str]) -> Samples:
+        """The questions with examples before them; a member's own window is one of them.
+
+        Args:
+            original: the samples that are asked about, before any variant changed them.
+        """
+        prompts = []
+        for i, prompt in enumerate(asked.prompts):
+            user = original.users[original.user_index[i]]
+            rng = generator(self.seed, "examples", *(event.item for event in original.windows[i]))
+            order = rng.permutation(len(self.texts))
+            others = [self.texts[j][1] for j in order[: self.shown + 1] if self.texts[j][0] != user][: self.shown]
+            if user in members:
+                others[-1:] = [f"{original.prompts[i]} {original.answers[i]}"]
+            shuffled = [others[j] for j in rng.permutation(len(others))]
+            prompts.append(" ".join([*shuffled, prompt]))
+        return replace(asked, prompts=tuple(prompts))
+
+
+@dataclass(frozen=True)
 class Asking:
     """What variants are made from."""
 
