@@ -101,8 +101,10 @@ def markdown(rows: list[dict[str, Any]], cells: list[tuple[str, str, str]]) -> s
     lines = [f"| attack | {head} |", "|---|" + "---|" * len(cells)]
     for group in GROUPS.values():
         lines.append(f"| **{group.title}** |" + " |" * len(cells))
-        for attack in group.attacks:
-            lines.append(f"| {attack} | " + " | ".join(_cell(first.get((*cell, attack))) for cell in cells) + " |")
+        lines += [
+            f"| {attack} | " + " | ".join(_cell(first.get((*cell, attack))) for cell in cells) + " |"
+            for attack in group.attacks
+        ]
     return "\n".join(lines)
 
 

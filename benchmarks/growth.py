@@ -25,7 +25,7 @@ def main() -> None:
                 "data": {"synthetic": {"users": users, "items": 200}},
                 "prompt": {"history": 5, "windows": 3},
                 "base": {"width": 64, "vocabulary": 1_000},
-                "evaluation": {"ranked_users": 0},
+                "evaluation": {"ranked_users": 0, "placebo": False},
             }
         )
         with tempfile.TemporaryDirectory() as folder:
