@@ -98,6 +98,14 @@ def open_table(path: Path, header: Sequence[str] | None = None) -> Table:
             f"{path.name!r}, line 1: only one column was found ({first[:60]!r}); fields must be separated by a comma, semicolon, "
             "tab, bar or two colons"
         )
+    if header is None and all(_is_number(name) for name in names):
+        raise DataError(
+            f"{path.name!r}, line 1: every column name is a number ({first[:60]!r}); write a first line that names the columns, "
+            "such as user,item,rating"
+        )
+    unnamed = names.count("")
+    if unnamed > 1:
+        raise DataError(f"{path.name!r}, line 1: {unnamed} columns have no name; name them, or remove them")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(
@@ -197,15 +205,20 @@ def _rows(stream: io.TextIOWrapper, table: Table) -> Iterator[tuple[int, list[st
         return
     dialect: dict[str, Any] = {} if table.quoted else {"quoting": csv.QUOTE_NONE}
     reader = csv.reader(stream, delimiter=table.delimiter, **dialect)
-    number = 1
+    last = number = 1
     try:
         for row in reader:
             yield number, row
-            number = reader.line_num + 1
+            last, number = number, reader.line_num + 1
     except csv.Error as error:
         raise DataError(
             f"{table.path.name!r}, line {number}: {_plain(error)}; close the quote that is open there, or shorten the field"
         ) from error
+    # The reader takes an open quote for closed at the end of the file, and every row until there for one field.
+    if number - last > 1 and table.quoted and table.encoding != "utf-16" and table.path.read_bytes().count(b'"') % 2:
+        raise DataError(
+            f"{table.path.name!r}, line {last}: the quote that is open there never ends; close or remove it"
+        )
 
 
 def _read_json(table: Table, limit: int | None) -> pl.DataFrame:
@@ -291,6 +304,14 @@ def _encoding(path: Path, start: bytes) -> tuple[str, list[str]]:
         except UnicodeDecodeError:
             return "latin-1", ["The file is not UTF-8 and was read as Latin-1; check that accented letters look right."]
     return "utf-8", []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(error: BaseException) -> str:
