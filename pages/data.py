@@ -12,8 +12,9 @@ import streamlit as st
 
 from mia_core.data import formats, library, synthetic
 from mia_core.data.interactions import Interactions
+from mia_core.data.split import FEWEST_USERS
 from mia_core.errors import DataError, MemberScopeError
-from mia_core.experiment import Columns, Synthetic
+from mia_core.experiment import Columns, Experiment, Synthetic
 from mia_core.ui import charts, forms, frame
 
 WAYS = {"upload": "Upload", "folder": "From this machine", "built-in": "Built-in data"}
@@ -35,7 +36,7 @@ def uploaded() -> tuple[Path, str] | None:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + file.getvalue())
-    name = "/".join(sorted(file.name for file in files))
+    name = ", ".join(sorted(Path(file.name).stem for file in files))
     if st.session_state.get("upload_digest") != digest.hexdigest():
         forget_upload()
         folder = Path(tempfile.mkdtemp(prefix="memberscope-"))
@@ -95,8 +96,8 @@ def show(interactions: Interactions) -> None:
     for card, name in zip(cards, ("users", "items", "interactions"), strict=False):
         card.metric(name.capitalize(), f"{summary[name]:,}", border=True)
     present = [name for name in ("ratings", "timestamps", "titles") if summary[name]]
-    cards[3].metric("Known beside", str(len(present)) + " of 3", border=True, help="ratings, timestamps, titles")
-    cards[3].caption(", ".join(present) or "histories alone")
+    cards[3].metric("Also known", f"{len(present)} of 3", border=True, help="Ratings, timestamps and titles.")
+    cards[3].caption(", ".join(present) or "only who had what")
     for note in interactions.notes:
         st.text("• " + note)
     lengths = interactions.frame.group_by("user").len()["len"]
@@ -116,8 +117,15 @@ def show(interactions: Interactions) -> None:
         st.dataframe(
             interactions.frame.head(50).join(interactions.items, on="item", how="left"), hide_index=True, height=240
         )
-    median = int(lengths.median() or 0)  # type: ignore[arg-type]
-    st.caption(f"Half of the users have {median} interactions or more. A window of 8 + 1 items needs 9.")
+    window = Experiment().prompt.history + 1
+    enough = int((lengths >= window).sum())
+    said = f"{enough:,} of {len(lengths):,} users have the {window} interactions that an audit with default settings needs."
+    if enough < FEWEST_USERS:
+        st.warning(
+            f"{said} That is too few: give at least {FEWEST_USERS} such users, and several hundred for a useful audit."
+        )
+    else:
+        st.caption(said)
 
 
 def save(interactions: Interactions, suggestion: str) -> None:
