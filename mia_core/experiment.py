@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,6 +82,8 @@ class Data(Section):
             raise ValueError('path is empty; source = "file" needs the path of a file or folder')
         if self.source == "data-set" and not self.key:
             raise ValueError('key is empty; source = "data-set" needs the key of a saved data set')
+        if self.key and not re.fullmatch("[0-9a-f]{64}", self.key):
+            raise ValueError(f"key is {self.key[:80]!r}; a key is 64 digits of 0-9 and a-f")
         return self
 
 
@@ -108,6 +111,17 @@ class Prompt(Section):
     ``{candidate}`` for like/dislike)."""
     separator: str = " ; "
     """Between two titles of the history."""
+
+    @model_validator(mode="after")
+    def _style_is_known(self) -> Prompt:
+        from mia_core.data.prompts import PROMPT_STYLES
+
+        if self.style not in PROMPT_STYLES:
+            raise ValueError(f"style is {self.style!r}; it must be one of {', '.join(PROMPT_STYLES)}")
+        for placeholder in PROMPT_STYLES[self.style].placeholders:
+            if self.template and placeholder not in self.template:
+                raise ValueError(f"template does not hold {placeholder}; the style {self.style!r} needs it")
+        return self
 
 
 class Training(Section):
@@ -282,6 +296,11 @@ class Attacks(Section):
             configured(name, values)
         return settings
 
+    @field_validator("names", mode="before")
+    @classmethod
+    def _one_or_several(cls, names: Any) -> Any:
+        return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+
     @field_validator("names")
     @classmethod
     def _names_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -325,7 +344,7 @@ class Evaluation(Section):
 class Experiment(Section):
     """A whole audit."""
 
-    name: str = "Audit"
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "Audit"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     data: Data = Data()
     split: Split = Split()
@@ -358,6 +377,7 @@ def parse_experiment(document: Mapping[str, Any]) -> Experiment:
         raise ConfigError("\n".join(explain(item) for item in error.errors())) from None
 
 
+LARGEST_CONFIG = 1_000_000
 PATHS = (
     ("data", "path"),
     ("base", "path"),
@@ -379,10 +399,16 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         ConfigError: the file is missing or not TOML, a key is unknown, a value is out of range.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST_CONFIG + 1)
+        if len(content) > LARGEST_CONFIG:
+            raise ConfigError(f"config: {str(path)!r} is larger than {LARGEST_CONFIG:,} bytes; name a .toml file")
+        document = tomllib.loads(content.decode("utf-8-sig"))
+    except IsADirectoryError:
+        raise ConfigError(f"config: {str(path)!r} is a folder; name a .toml file in it") from None
     except FileNotFoundError:
         raise ConfigError(f"config: there is no file {str(path)!r}; name an existing .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config: {str(path)!r} is not a TOML file: {error}") from None
     resolve_paths(document, path.parent)
     for override in overrides:
@@ -444,7 +470,13 @@ def explain(item: Any, section: type[Section] = Experiment) -> str:
     if item["type"] == "extra_forbidden":
         valid = _fields_of(section, location[:-1])
         near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.0)
-        return f"{field}: there is no such setting; did you mean {'.'.join([*location[:-1], *near])!r}?"
+        return (
+            f"{field}: there is no such setting; did you mean {'.'.join([*location[:-1], *near])!r}? "
+            f"There are {', '.join(valid)}"
+        )
+    if item["type"] in ("model_type", "dict_type"):
+        valid = _fields_of(section, location)
+        return f"{field} is {item['input']!r}, but it is a section; set one of its fields, such as {field}.{valid[0]}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"{field + ': ' if field else ''}{message}"
