@@ -47,9 +47,16 @@ ONE_THREAD_BELOW = 96
 
 
 def run_audit(
-    experiment: Experiment, store: Store, progress: Progress | None = None, runtime: Runtime | None = None
+    experiment: Experiment,
+    store: Store,
+    progress: Progress | None = None,
+    runtime: Runtime | None = None,
+    kind: Literal["audit", "placebo"] = "audit",
 ) -> AuditResult:
     """Runs a whole audit, or finds it in the store.
+
+    Args:
+        kind: a placebo is kept like an audit, but not listed among them.
 
     Raises:
         DataError, ConfigError, ModelError: what the user can mend.
@@ -58,9 +65,10 @@ def run_audit(
     key = audit_key(run.experiment, run.interactions)
     found = store.find(key)
     if found is None:
-        found = store.build(
-            key, "audit", lambda folder: _audit(run, key).write(folder), name=experiment.name, keep=True
-        )
+        found = store.build(key, kind, lambda folder: _audit(run, key).write(folder), name=experiment.name, keep=True)
+    elif kind == "audit" and key in {entry.key for entry in store.entries("placebo")}:
+        # What was somebody's placebo is now wanted for itself.
+        store.relabel(key, kind, experiment.name)
     return read_result(found)
 
 
@@ -128,7 +136,7 @@ def _placebo_beside(run: Run) -> Iterator[Callable[[], AuditResult] | None]:
 def _run_placebo(job: tuple[dict[str, Any], str, Literal["cpu", "cuda"]]) -> AuditResult:
     document, home, device = job
     runtime = Runtime(device=device, threads=1 if device == "cpu" else 0)
-    return run_audit(Experiment.model_validate(document), Store(Path(home)), WhileWanted(), runtime)
+    return run_audit(Experiment.model_validate(document), Store(Path(home)), WhileWanted(), runtime, "placebo")
 
 
 def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _Findings:

@@ -160,6 +160,15 @@ class Store:
                 found.append(Entry(key=key, path=self._folder(key), **row))
         return sorted(found, key=lambda entry: (entry.created, entry.last_used), reverse=True)
 
+    def relabel(self, key: str, kind: str, name: str) -> None:
+        """Gives a finished artifact another kind and name."""
+        folder = self._folder(key)
+        row = {**_manifest(folder), "kind": kind, "name": name}
+        fresh = folder / "artifact.json.new"
+        fresh.write_text(json.dumps({"key": key, **row}, ensure_ascii=False), encoding="utf-8")
+        fresh.replace(folder / "artifact.json")
+        self._index.set(key, row)
+
     def remove(self, key: str) -> None:
         """Deletes an artifact."""
         folder = self._folder(key)

@@ -24,6 +24,7 @@ from mia_core.models.llm.loading import add_lora, build_offline, load_local, sav
 from mia_core.models.llm.training import fit, hard_loss
 from mia_core.pipeline import run_audit
 from mia_core.report.results import AuditResult, read_table
+from mia_core.report.wording import headline
 from mia_core.store import Store
 from mia_core.types import Role, Silent, StagePlan
 
@@ -294,6 +295,41 @@ def test_the_estimate_names_every_stage_and_grows_with_the_work() -> None:
     growth = [b.seconds / a.seconds for a, b in zip(small, large, strict=True) if a.name == estimate.TARGET]
     assert 5 < growth[0] < 11
     assert sum(s.seconds for s in large) > 1.5 * sum(s.seconds for s in small)
+
+
+def test_the_placebo_runs_beside_and_its_gate_can_fail(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    evaluation = {**TINY["evaluation"], "placebo": True}
+    names = ["loss", "target_minus_base", "distillation_leaking"]
+    experiment = tiny(evaluation=evaluation, attacks={"names": names, "lead": "loss"})
+    result = run_audit(experiment, store)
+    assert [gate.name for gate in result.gates] == ["blind", "placebo", "null"]
+    placebo = result.gates[1]
+    assert placebo.n == 80
+    assert "leaking demonstration" in placebo.sentence
+    assert [entry.name for entry in store.entries("audit")] == ["Tiny"]
+    (twin,) = store.entries("placebo")
+    null = run_audit(tiny(attacks={"names": names, "lead": "loss"}, target={**TINY["target"], "world": "null"}), store)
+    if null.key == twin.key:
+        assert {entry.kind for entry in store.entries() if entry.key == twin.key} == {"audit"}
+    planned = [stage.name for stage in estimate.plan(experiment, {"users": 150, "interactions": 3_000})]
+    assert sorted(stage.name for stage in result.stages) == sorted(planned)
+
+
+def test_a_split_that_is_not_random_is_refused(shared: Store, tmp_path: Path, brought: tuple[Path, list[str]]) -> None:
+    folder, _ = brought
+    made = generate(Synthetic(**DATA["synthetic"]), 0)
+    members = set((folder / "members.txt").read_text().split())
+    # The members' data are four years younger than everybody else's.
+    later = pl.when(pl.col("user").is_in(list(members))).then(pl.duration(days=1_500)).otherwise(pl.duration(days=0))
+    frame = made.frame.with_columns((pl.col("timestamp") + later.dt.total_seconds()).alias("timestamp"))
+    frame.join(made.items, on="item").write_csv(tmp_path / "shifted.csv")
+    data = {"source": "file", "path": str(tmp_path / "shifted.csv")}
+    experiment = own(folder, "tuned").model_copy(update={"data": tiny(data=data).data})
+    result = run_audit(experiment, shared)
+    assert not result.valid
+    assert [gate.name for gate in result.gates if not gate.passed] == ["blind"]
+    assert "not valid" in headline(result)
 
 
 def test_a_target_that_serves_from_its_prompt_gives_away_who_stands_in_it(shared: Store) -> None:
