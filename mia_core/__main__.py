@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mia_core import __version__
 from mia_core.errors import Cancelled, ConfigError, DataError, MemberScopeError
-from mia_core.terminal import ProgressBars, printable, show_audits, show_lookup, show_report
+from mia_core.terminal import ProgressBars, printable, show_audits, show_cohort, show_lookup, show_report
 
 if TYPE_CHECKING:
     from mia_core.experiment import Experiment
@@ -29,11 +29,18 @@ application = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-HISTORY_BYTES = 1_000_000
+LARGEST_TEXT = 1_000_000
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="Also write all figures and users as JSON.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where models run; no setting of the audit.")]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="CPU threads; 0 leaves it to the machine.")]
+Source = Annotated[
+    Path | None, typer.Option("--data", metavar="PATH", help="A file or folder, instead of the config's.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change one setting, such as seed=3. Repeatable."),
+]
 Audit = Annotated[
     str, typer.Argument(metavar="AUDIT", help="Key, its first four characters or more, name, or 'latest'.")
 ]
@@ -58,13 +65,8 @@ def demo(json_path: Json = None, device: Device = "auto", threads: Threads = 0) 
 @application.command()
 def audit(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A .toml file; see the ones in assets/.")],
-    data: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="A file or folder, instead of the config's.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change one setting, such as seed=3. Repeatable."),
-    ] = None,
+    data: Source = None,
+    settings: Settings = None,
     json_path: Json = None,
     device: Device = "auto",
     threads: Threads = 0,
@@ -72,13 +74,51 @@ def audit(
     """Run an audit, or find it in the store. Run it again after a stop: finished stages are kept."""
     from mia_core.experiment import load_experiment
 
-    overrides = list(settings or [])
-    if data is not None:
-        if not data.exists():
-            raise DataError(f"--data {str(data)!r}: there is no such file or folder")
-        path = json.dumps(str(data.resolve()), ensure_ascii=False)
-        overrides = ["data.source=file", f"data.path={path}", *overrides]
-    _audit(load_experiment(config, overrides), json_path, device, threads)
+    _audit(load_experiment(config, _overrides(data, settings)), json_path, device, threads)
+
+
+@application.command()
+def study(
+    name: Annotated[str | None, typer.Argument(metavar="STUDY", help="A preset (see --list) or a .toml file.")] = None,
+    data: Source = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Change the audit, or what is varied: vary.seed=[0,1]. Repeatable."
+        ),
+    ] = None,
+    json_path: Json = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    show_list: Annotated[bool, typer.Option("--list", help="Show the presets.")] = False,
+) -> None:
+    """Vary one setting of an audit, or cross two. Run it again after a stop: finished audits are kept."""
+    from mia_core.experiment import Runtime
+    from mia_core.report.export import check_destination, write_document
+    from mia_core.report.studies import STUDY_TABLES, read_study_table, study_document
+    from mia_core.study import load_study, presets, run_study
+    from mia_core.terminal_studies import show_presets, show_study
+
+    if show_list:
+        show_presets(Console(), {name: load_study(name) for name in presets()})
+        return
+    if name is None:
+        raise ConfigError("study: give a preset (study --list shows them) or a .toml file")
+    chosen = load_study(name, _overrides(data, settings))
+    if json_path is not None:
+        check_destination(json_path)
+    store = _store()
+    try:
+        with ProgressBars(Console(stderr=True)) as progress:
+            result = run_study(chosen, store, progress, Runtime(device=device, threads=threads))
+    except KeyboardInterrupt:
+        raise Cancelled("stopped; run the same command again to go on where it was") from None
+    folder = store.find(result.key)
+    assert folder is not None, "it was finished a moment ago"  # noqa: S101
+    tables = {name: read_study_table(folder, name) for name in STUDY_TABLES}
+    show_study(Console(), result, tables)
+    if json_path is not None:
+        write_document(json_path, study_document(result, tables))
 
 
 @application.command()
@@ -91,6 +131,13 @@ def lookup(
     attack: Annotated[
         str | None, typer.Option(metavar="NAME", help="By default the one that leads the report.")
     ] = None,
+    prior: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="How likely you take membership to be before the audit, such as 0.1."
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--every-attack", help="Also show what each attack says.")] = False,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
@@ -108,7 +155,33 @@ def lookup(
         found = _lookup_history(store, entry.key, history, device, threads)
     else:
         found = lookup_user(store, entry.key, str(user), attack)
-    show_lookup(Console(), found, read_result(entry.path))
+    show_lookup(Console(), found, read_result(entry.path), prior, every)
+
+
+@application.command()
+def cohort(
+    audit: Audit,
+    ids: Annotated[Path, typer.Argument(metavar="IDS.txt", help="A list of user ids, one a line.")],
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="PATH", help="Also write the answer as JSON.")
+    ] = None,
+) -> None:
+    """Was this list of users trained on, and how much of it? Their evidence taken together."""
+    from mia_core.report.export import check_destination, write_document
+    from mia_core.report.lookup import find_audit
+    from mia_core.report.results import read_result
+
+    if json_path is not None:
+        check_destination(json_path)
+    store = _store()
+    entry = find_audit(store, audit)
+    lines = _lines(ids, "IDS.txt", "give a list of ids, one a line", "write one user id a line")
+    from mia_core.cohort import cohort_document, judge_cohort
+
+    found, result = judge_cohort(store, entry.key, lines), read_result(entry.path)
+    show_cohort(Console(), found, result)
+    if json_path is not None:
+        write_document(json_path, cohort_document(found, result))
 
 
 @application.command()
@@ -153,6 +226,16 @@ def _store() -> Store:
     return Store()
 
 
+def _overrides(data: Path | None, settings: list[str] | None) -> list[str]:
+    """The settings of a command line, its data first."""
+    if data is None:
+        return list(settings or [])
+    if not data.exists():
+        raise DataError(f"--data {str(data)!r}: there is no such file or folder")
+    path = json.dumps(str(data.resolve()), ensure_ascii=False)
+    return ["data.source=file", f"data.path={path}", *(settings or [])]
+
+
 def _audit(
     experiment: Experiment, json_path: Path | None, device: Literal["auto", "cpu", "cuda"], threads: int
 ) -> None:
@@ -189,18 +272,22 @@ def _lookup_history(
 
 
 def _history_lines(path: Path) -> list[str]:
+    way_out = "write one title or item id a line, the oldest first"
+    return _lines(path, "--history", "give one person's history", way_out)
+
+
+def _lines(path: Path, option: str, when_large: str, when_empty: str) -> list[str]:
+    """The lines of a text file that are not empty."""
     try:
-        if path.stat().st_size > HISTORY_BYTES:
-            raise DataError(
-                f"--history {str(path)!r} is larger than {HISTORY_BYTES:,} bytes; give one person's history"
-            )
+        if path.stat().st_size > LARGEST_TEXT:
+            raise DataError(f"{option} {str(path)!r} is larger than {LARGEST_TEXT:,} bytes; {when_large}")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise DataError(f"--history {str(path)!r} cannot be read: {reason}") from None
+        raise DataError(f"{option} {str(path)!r} cannot be read: {reason}") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        raise DataError(f"--history {str(path)!r} is empty; write one title or item id a line, the oldest first")
+        raise DataError(f"{option} {str(path)!r} is empty; {when_empty}")
     return lines
 
 

@@ -20,6 +20,8 @@ GATES = "Gates: blind, placebo, null"
 # Seconds per window and epoch of training, and per observed window, of the default offline T5 on two cores.
 TRAIN_SECONDS = 1 / 280
 OBSERVE_SECONDS = 1 / 700
+# An adapter's share of a training that adapters share, of one of its own.
+TOGETHER = 0.75
 # A hub-sized model is slower by its number of weights; without opening it, by this guess.
 LARGE_MODEL_FACTOR = 150.0
 OTHER_TEMPLATES = 2
@@ -44,8 +46,14 @@ def shadow_stage(k: int) -> str:
     return f"Train shadow model {k + 1}"
 
 
+SHADOW_ADAPTERS = "Train the shadow adapters together"
 SELF_PROMPTED = "Train the self-prompted reference"
 TRAJECTORY = "Distil the trajectory reference"
+
+
+def shadows_together(experiment: Experiment) -> bool:
+    """Whether the shadow models are adapters that share one training; those that stop early each have their own."""
+    return experiment.target.tuning == "lora" and not experiment.target.training.early_stop
 
 
 def observe_stage(need: str) -> str:
@@ -148,7 +156,10 @@ def _reference_stages(experiment: Experiment, work: _Work, wanted: list[str]) ->
         stages.append(StagePlan(LEAKING, work.student(work.scored * work.windows / 2)))
     if "shadows" in wanted:
         half = work.train(work.scored * work.windows / 2, experiment.target.training)
-        stages += [StagePlan(shadow_stage(k), half) for k in range(experiment.attacks.shadows)]
+        if shadows_together(experiment):
+            stages.append(StagePlan(SHADOW_ADAPTERS, TOGETHER * experiment.attacks.shadows * half))
+        else:
+            stages += [StagePlan(shadow_stage(k), half) for k in range(experiment.attacks.shadows)]
     if "trajectory" in wanted:
         training = config.soft_training.model_copy(update={"epochs": asked.trajectory_epochs})
         stages.append(StagePlan(TRAJECTORY, 1.3 * work.train(work.drawn(asked.trajectory_windows), training)))

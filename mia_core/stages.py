@@ -45,6 +45,7 @@ from mia_core.models.llm.loading import (
     save_model,
     train_tokenizer,
 )
+from mia_core.models.llm.stacked_adapters import StackedAdapters, fit_stacked
 from mia_core.models.llm.training import BatchLoss, fit, hard_loss
 from mia_core.observe.views import Asking, Catalogue, Examples, Shot
 from mia_core.report.results import StageTime
@@ -590,9 +591,50 @@ class Run:
 
     def shadow(self, k: int) -> Model:
         """Shadow model k, trained like the target on a random half of the users."""
+        if estimate.shadows_together(self.experiment):
+            return self.shadow_adapters[k]
         users = [user for user, inside in zip(self.scored, self.shadow_coins()[:, k], strict=True) if inside]
         loss = hard_loss(self.experiment.target.training.label_smoothing)
         return self._tuned(f"shadow {k}", estimate.shadow_stage(k), users, loss)
+
+    @cached_property
+    def shadow_adapters(self) -> list[Model]:
+        """All shadow models of a LoRA target, trained together over the one base."""
+        base, config, count = self.base, self.experiment.target, self.experiment.attacks.shadows
+        assert base is not None  # noqa: S101 - only an own target lacks a base
+        settings = {
+            "count": count,
+            "lora": config.lora,
+            "training": config.training,
+            "prompt": self.experiment.prompt,
+            "seed": self.experiment.seed,
+            "users": self.scored,
+        }
+        key = content_key("shadow adapters", VERSION, settings, [base.key, self.split_key])
+
+        def write(folder: Path) -> None:
+            seeds = [derive_seed(self.experiment.seed, f"shadow {k}") for k in range(count)]
+            stack = StackedAdapters(base.load(), config.lora, seeds)
+            samples = self.windows(self.scored)
+            inside = self.shadow_coins()[samples.user_index]
+            if not inside.any(axis=0).all():
+                raise DataError("no user who trains a shadow model fills a window; choose a shorter prompt.history")
+            encoded = stack.base.encode(samples.prompts, samples.answers)
+            fit_stacked(
+                stack,
+                [[encoded[i] for i in np.flatnonzero(column)] for column in inside.T],
+                hard_loss(config.training.label_smoothing),
+                config.training,
+                seed=derive_seed(self.experiment.seed, "shadow adapters"),
+                scratch=self.store.scratch(key),
+                on_progress=self.progress.advance,
+            )
+            for k in range(count):
+                stack.save(k, folder / str(k))
+
+        with self.stage(estimate.SHADOW_ADAPTERS):
+            folder = self.build(key, "model", write)
+        return [self._saved(content_key("shadow adapter", 1, k, [key]), folder / str(k), base) for k in range(count)]
 
     def view_model(self, view: str) -> Model:
         """The model behind a view's name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def map_tasks(function: Callable[[Item], Result], items: Sequence[Item], workers
     if workers <= 1 or len(items) <= 1:
         yield from map(function, items)
         return
-    with _pool(min(workers, len(items))) as pool:
+    with _pool(min(workers, len(items))) as pool, _ended_early():
         yield from pool.map(function, items)
 
 
@@ -44,17 +45,29 @@ def in_background(function: Callable[[Item], Result], item: Item) -> Iterator[Ca
         return
     with _pool(1) as pool:
         future: Future[Result] = pool.submit(function, item)
-        try:
+        with _ended_early():
             yield future.result
-        except BaseException:
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+
+
+@contextmanager
+def _ended_early() -> Iterator[None]:
+    """Ends what still runs where nobody waits for it any more."""
+    try:
+        yield
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # A forked process would share torch's and SQLite's state.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class WhileWanted(Silent):

@@ -16,7 +16,7 @@ from rich.text import Text
 from mia_core.types import Metric, StagePlan
 
 if TYPE_CHECKING:
-    from mia_core.report.results import AuditResult, LookupResult
+    from mia_core.report.results import AuditResult, CohortResult, LookupResult
 
 COLUMNS = ("auc", "tpr_at_fpr_0.001", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "tpr_at_fpr_0.1", "accuracy", "f1")
 STATUS_MARKS = {"published": " (published protocol)", "demonstration": " (leaks on purpose)"}
@@ -114,9 +114,12 @@ def show_report(console: Console, result: AuditResult) -> None:
         console.print(Text(f"• {printable(note)}"), soft_wrap=not console.is_terminal)
 
 
-def show_lookup(console: Console, lookup: LookupResult, result: AuditResult) -> None:
-    """The evidence about one person, then what it means."""
-    from mia_core.report.wording import explain_lookup, explain_role, format_p
+def show_lookup(
+    console: Console, lookup: LookupResult, result: AuditResult, prior: float | None = None, every: bool = False
+) -> None:
+    """The evidence about one person, then what it means; with a prior, what the evidence makes of it."""
+    from mia_core.report.lookup import weigh
+    from mia_core.report.wording import explain_lookup, explain_posterior, explain_role, format_p, no_posterior
 
     title = next((attack.title for attack in result.attacks if attack.name == lookup.attack), lookup.attack)
     rows = {
@@ -129,14 +132,35 @@ def show_lookup(console: Console, lookup: LookupResult, result: AuditResult) -> 
         "p-value": "none"
         if lookup.p_value is None
         else f"{format_p(lookup.p_value)} (n = {lookup.calibration_users:,})",
+        "p, like users": "" if lookup.stratum_p_value is None else format_p(lookup.stratum_p_value),
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in rows.items():
         if value:
             table.add_row(Text(name, style="dim"), Text(value))
     console.print(table)
-    for sentence in explain_lookup(lookup, result):
+    sentences = explain_lookup(lookup, result)
+    if prior is not None:
+        missing = no_posterior(lookup, result)
+        if lookup.flag is None or missing:
+            sentences.append(missing)
+        else:
+            confidence = float(result.config.get("evaluation", {}).get("confidence", 0.95))
+            sentences += explain_posterior(lookup.flag, *weigh(lookup.flag, prior, confidence), confidence)
+    for sentence in sentences:
         console.print(Text(sentence), soft_wrap=not console.is_terminal)
+    if every:
+        console.print(_evidence_table(lookup, result))
+
+
+def show_cohort(console: Console, cohort: CohortResult, result: AuditResult) -> None:
+    """What a list of users shows together, then what that does not establish."""
+    from mia_core.report.wording import cohort_limits, explain_cohort
+
+    answer, *rest = explain_cohort(cohort, result)
+    console.print(Text(answer, style="bold"), soft_wrap=not console.is_terminal)
+    for sentence in [*rest, *cohort_limits(cohort)]:
+        console.print(Text(f"• {sentence}"), soft_wrap=not console.is_terminal)
 
 
 def show_audits(console: Console, results: Sequence[AuditResult]) -> None:
@@ -174,6 +198,22 @@ def _attack_table(result: AuditResult) -> Table:
         style = "bold" if attack.name == result.lead else ""
         title = attack.title + STATUS_MARKS.get(attack.status, "") + (" (did not run)" if attack.skipped else "")
         table.add_row(Text(title, style=style), *(_cell(result.metric(attack.name, name)) for name in shown))
+    return table
+
+
+def _evidence_table(lookup: LookupResult, result: AuditResult) -> Table:
+    from mia_core.report.wording import MANY_ATTACKS, format_p
+
+    table = Table(box=box.SIMPLE, caption=MANY_ATTACKS, caption_justify="left")
+    for name in ("Group", "Attack", "Score", "p", "p, like users"):
+        table.add_column(name, justify="left" if name in ("Group", "Attack") else "right")
+    group = ""
+    for row in lookup.evidence:
+        cells = ["—" if p is None else format_p(p) for p in (row.p_value, row.stratum_p_value)]
+        title = Text(row.title + STATUS_MARKS.get(row.status, ""), style="bold" if row.attack == result.lead else "")
+        score = "—" if row.score is None else f"{row.score:.4g}"
+        table.add_row("" if row.group == group else row.group, title, score, *cells)
+        group = row.group
     return table
 
 

@@ -6,16 +6,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from mia_core import estimate
-from mia_core.attacks.catalogue import ATTACKS
 from mia_core.data import library
 from mia_core.data.interactions import Interactions
 from mia_core.data.prompts import PROMPT_STYLES
 from mia_core.errors import ConfigError, MemberScopeError
 from mia_core.experiment import Experiment, parse_experiment, to_toml
+from mia_core.types import StagePlan
 from mia_core.ui import forms, frame, run_status
+from mia_core.ui.attack_choice import choose_attacks
 
 BUILT_IN = "built-in"
 FAMILIES = {"t5": "T5", "gpt2": "GPT-2", "llama": "LLaMA"}
@@ -143,41 +146,12 @@ def _kept_list(name: str, content: bytes) -> Path:
     return Path(stream.name)
 
 
-def choose_attacks() -> dict[str, Any]:
-    """Which attacks run, and which leads."""
-    default = Experiment().attacks
-    names = st.multiselect(
-        "Attacks",
-        list(ATTACKS),
-        default=list(default.names),
-        format_func=lambda n: ATTACKS[n].title,
-        key="attack_names",
-    )
-    with st.expander("What each attack looks at"):
-        for name in ATTACKS:
-            st.markdown(
-                f"**{ATTACKS[name].title}** ({ATTACKS[name].access}, {ATTACKS[name].status}): {ATTACKS[name].summary}"
-            )
-    if not names:
-        st.info("Choose at least one attack.")
-        st.stop()
-    honest = [name for name in names if ATTACKS[name].status != "demonstration"] or names
-    lead = st.selectbox(
-        "The score named before the run",
-        honest,
-        index=honest.index(default.lead) if default.lead in honest else 0,
-        format_func=lambda n: ATTACKS[n].title,
-        key="lead",
-        help="The headline and the lookup use this one, whatever the others turn out to be.",
-    )
-    return {"names": names, "lead": lead}
-
-
 def choose_rest(document: dict[str, Any]) -> dict[str, Any]:
     """Every other setting, with its default."""
     default = Experiment()
     with st.expander("All other settings"):
-        tabs = st.tabs(["Windows", "Split", "Training", "LoRA", "Base model", "Distillation", "Evaluation", "World"])
+        names = ["Windows", "Split", "Training", "LoRA", "Base model", "Distillation", "Views", "Evaluation", "World"]
+        tabs = st.tabs(names)
         with tabs[0]:
             document["prompt"] = {
                 **forms.section_form(default.prompt, "prompt", frozenset({"style"})).model_dump(),
@@ -198,12 +172,12 @@ def choose_rest(document: dict[str, Any]) -> dict[str, Any]:
             document["base"] = {**forms.section_form(default.base, "base", skip).model_dump(), **document["base"]}
         with tabs[5]:
             document["distillation"] = forms.section_form(default.distillation, "distillation").model_dump()
-            document["attacks"]["shadows"] = int(
-                st.number_input("Shadow models", 2, 64, default.attacks.shadows, key="shadows")
-            )
         with tabs[6]:
-            document["evaluation"] = forms.section_form(default.evaluation, "evaluation").model_dump()
+            st.caption("Ways of asking that only some attacks need; what no chosen attack needs is not asked.")
+            document["views"] = forms.section_form(default.views, "views").model_dump()
         with tabs[7]:
+            document["evaluation"] = forms.section_form(default.evaluation, "evaluation").model_dump()
+        with tabs[8]:
             null = st.checkbox(
                 "Null world: fine-tune on strangers, so that nobody audited is a member", key="null_world"
             )
@@ -244,6 +218,8 @@ def set_up() -> None:
             model["target"]["training"] = {"epochs": epochs}
     with st.container(border=True):
         st.subheader("3 · Attacks")
+        # Filled when every setting below is known.
+        cost = st.container()
         attacks = choose_attacks()
     document = {"data": data, "prompt": {"style": style}, **model, "attacks": attacks}
     document = choose_rest(document)
@@ -251,24 +227,40 @@ def set_up() -> None:
         left, right = st.columns([3, 1])
         document["name"] = left.text_input("Name", value="Audit", max_chars=80, key="audit_name").strip() or "Audit"
         document["seed"] = int(right.number_input("Seed", 0, 2**31 - 1, 0, key="seed"))
-        launch(document, summary)
+        launch(document, summary, cost)
 
 
-def launch(document: dict[str, Any], summary: dict[str, Any]) -> None:
+def launch(document: dict[str, Any], summary: dict[str, Any], cost: DeltaGenerator) -> None:
     """Estimate, launch, and the same audit for the command line."""
     try:
         experiment = parse_experiment(document)
     except ConfigError as error:
         frame.show_error(error)
         return
-    seconds = sum(stage.seconds for stage in estimate.plan(experiment, summary))
-    st.markdown(f"Likely to take **{run_status.duration(seconds)}** on two CPU cores. It runs in the background.")
+    stages = estimate.plan(experiment, summary)
+    with cost:
+        show_cost(stages)
+    took = run_status.duration(sum(stage.seconds for stage in stages))
+    st.markdown(f"Likely to take **{took}** on two CPU cores. It runs in the background.")
     if st.button("Launch the audit", type="primary", icon=":material/play_arrow:", key="launch"):
         st.query_params["job"] = run_status.launch(experiment)
         st.rerun()
     with st.expander("The same audit from the command line"):
         st.code(to_toml(experiment), language="toml")
         st.markdown("Save this as `audit.toml`, then `python -m mia_core audit audit.toml`.")
+
+
+def show_cost(stages: list[StagePlan]) -> None:
+    """How long the audit is likely to take as it is now, and what takes the time."""
+    longest = sorted(stages, key=lambda stage: -stage.seconds)
+    words, details = st.columns([3, 1], vertical_alignment="center")
+    words.markdown(
+        f":material/timer: Likely to take **{run_status.duration(sum(s.seconds for s in stages))}** as it is now."
+    )
+    with details.popover("What takes the time", width="stretch"):
+        rows = [{"Stage": stage.name, "Seconds": round(stage.seconds, 1)} for stage in longest]
+        st.dataframe(pl.DataFrame(rows), hide_index=True)
+        st.caption("On two CPU cores. Stages that are in the store already take no time.")
 
 
 st.title("Audit")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
+import polars as pl
 import streamlit as st
 
 from mia_core.errors import NotFound
 from mia_core.jobs.run_job import read_lookup
 from mia_core.jobs.supervisor import ensure_supervisor
-from mia_core.report.lookup import lookup_user
-from mia_core.report.results import LookupResult
-from mia_core.report.wording import explain_lookup
+from mia_core.report.lookup import lookup_user, weigh
+from mia_core.report.results import AuditResult, LookupResult
+from mia_core.report.wording import MANY_ATTACKS, explain_lookup, explain_posterior, no_posterior
 from mia_core.store import home_folder
 from mia_core.ui import charts, frame, run_status
 
 LARGEST_HISTORY = 1_000_000
+UNSET = None
+PRIORS = (UNSET, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
 def by_id(audit: str) -> None:
@@ -67,7 +72,7 @@ def show(found: LookupResult, audit: str) -> None:
     with st.container(border=True):
         st.text(first)
     if found.score is not None:
-        cards = st.columns(3)
+        cards = st.columns(4)
         cards[0].metric(
             "Score",
             f"{found.score:.3f}",
@@ -81,6 +86,12 @@ def show(found: LookupResult, audit: str) -> None:
             help="Share of comparable held-out users at least so member-like, the person included.",
         )
         cards[2].metric(
+            "p within like users",
+            "–" if found.stratum_p_value is None else f"{found.stratum_p_value:.3f}",
+            border=True,
+            help="The same among held-out users of like history length and popularity alone.",
+        )
+        cards[3].metric(
             "More member-like than",
             "–" if found.share_below is None else f"{found.share_below:.1%}",
             border=True,
@@ -91,15 +102,95 @@ def show(found: LookupResult, audit: str) -> None:
             st.altair_chart(picture, alt="Where this person's score lies among members and held-out users", key="place")
     for sentence in rest:
         st.text(sentence)
-    if found.unmatched:
-        with st.expander(f"{len(found.unmatched)} lines were not found in the catalogue"):
-            st.code("\n".join(found.unmatched[:200]), language=None)
     with st.popover("How this is computed", icon=":material/function:"):
         st.latex(r"p_u=\frac{1+\#\{c: s_c\ge s_u\}}{n+1}")
         st.markdown(
             "c runs over the n calibration users: held-out people who were scored in the same way (Bates et al. 2023). The "
             "p-value is valid if this person, were they not a member, is exchangeable with them."
         )
+    if found.unmatched:
+        with st.expander(f"{len(found.unmatched)} lines were not found in the catalogue"):
+            st.code("\n".join(found.unmatched[:200]), language=None)
+    show_prior(found, result)
+    show_evidence(found, result)
+
+
+def show_prior(found: LookupResult, result: AuditResult) -> None:
+    """What the evidence makes of a prior that the reader chooses; none is suggested."""
+    st.subheader("How likely is it, then?", divider="gray")
+    missing = no_posterior(found, result)
+    if missing or found.flag is None:
+        st.caption(missing)
+        return
+    st.markdown(
+        "That depends on how likely it was before anybody looked: how many people like this one are in the training data? "
+        "Nobody can read that off an audit, so it is for you to say."
+    )
+    prior = st.select_slider(
+        "Share of such people who are members, before the audit",
+        PRIORS,
+        value=UNSET,
+        format_func=lambda prior: "choose" if prior is UNSET else share(prior),
+        key="prior",
+    )
+    if prior is None:
+        st.caption("Move the slider to see what the evidence makes of your choice.")
+        return
+    confidence = float(result.config["evaluation"]["confidence"])
+    ratio, after = weigh(found.flag, prior, confidence)
+    left, middle, right = st.columns(3)
+    left.metric("Before", share(prior), border=True)
+    open_ended = ratio.value == math.inf
+    times = f"≥ {ratio.low:.2g}" if open_ended else f"{ratio.value:.2g}"
+    now = f"≥ {share(after.low)}" if open_ended else share(after.value)
+    unknown = math.isnan(ratio.value)
+    middle.metric("Times as common among members", "–" if unknown else times, border=True)
+    right.metric("After", "–" if unknown else now, border=True)
+    for sentence in explain_posterior(found.flag, ratio, after, confidence):
+        st.text(sentence)
+    with st.popover("How the prior is brought up to date", icon=":material/function:"):
+        st.latex(
+            r"\frac{P(\text{member}\mid\text{verdict})}{1-P(\text{member}\mid\text{verdict})}"
+            r"=\frac{\text{TPR}}{\text{FPR}}\cdot\frac{\pi}{1-\pi}"
+        )
+        st.markdown(
+            "π is the prior; TPR and FPR are counted on the other audited users, at the threshold fixed on known users. For a "
+            "person who is not flagged, (1 − TPR)/(1 − FPR) stands in their place. Limits: exact ones of both rates, by "
+            "Bonferroni."
+        )
+
+
+def share(value: float) -> str:
+    """A share in percent, with as many digits as tell it from none and from all."""
+    digits = 0 if 0.1 <= value <= 0.9 or value in (0, 1) else 1
+    return f"{100 * value:.{digits}f}%".replace(".0%", "%")
+
+
+def show_evidence(found: LookupResult, result: AuditResult) -> None:
+    """What each attack says of this person."""
+    if len(found.evidence) < 2:
+        return
+    with st.expander(f"What each of the {len(found.evidence)} attacks says of this person"):
+        rows = [
+            {
+                "Attack": row.title + (" (lead)" if row.attack == result.lead else ""),
+                "Group": row.group,
+                "Score": row.score,
+                "p-value": row.p_value,
+                "p within like users": row.stratum_p_value,
+                "Status": row.status,
+            }
+            for row in found.evidence
+        ]
+        table = pl.DataFrame(rows, infer_schema_length=None)
+        numbers = {name: st.column_config.NumberColumn(format="%.3f") for name in ("p-value", "p within like users")}
+        columns = {
+            "Attack": st.column_config.TextColumn(pinned=True),
+            "Score": st.column_config.NumberColumn(format="%.4g", help="Each attack has a scale of its own"),
+            **numbers,
+        }
+        st.dataframe(table, hide_index=True, column_config=columns)
+        st.caption(MANY_ATTACKS)
 
 
 st.title("Was this person's data used?")

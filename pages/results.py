@@ -9,39 +9,12 @@ import streamlit as st
 
 from mia_core.report.export import metrics_document
 from mia_core.report.results import AuditResult, Metric
-from mia_core.report.wording import GATE_WORDS, claim_sentences, explain_metric, headline
+from mia_core.report.wording import explain_metric, headline
 from mia_core.types import Role
 from mia_core.ui import charts, frame
+from mia_core.ui.attack_figures import LABELS, choose_attack, show_attacks
+from mia_core.ui.claim_cards import show_claims, show_gates
 
-FIGURES = (
-    "auc",
-    "tpr_at_fpr_0.01",
-    "tpr_at_fpr_0.05",
-    "tpr_at_fpr_0.1",
-    "accuracy",
-    "balanced_accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "precision_at_recall_0.1",
-    "precision_at_recall_0.5",
-    "precision_at_recall_0.9",
-)
-LABELS = {
-    "auc": "AUC",
-    "tpr_at_fpr_0.001": "At 0.1% false alarms",
-    "tpr_at_fpr_0.01": "At 1% false alarms",
-    "tpr_at_fpr_0.05": "At 5% false alarms",
-    "tpr_at_fpr_0.1": "At 10% false alarms",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "precision": "Precision",
-    "recall": "Recall",
-    "f1": "F1",
-    "precision_at_recall_0.1": "Precision at 10% recall",
-    "precision_at_recall_0.5": "Precision at 50% recall",
-    "precision_at_recall_0.9": "Precision at 90% recall",
-}
 FEATURES = {
     "loss": "Loss (nats per token)",
     "confidence": "Confidence (top probability)",
@@ -61,43 +34,13 @@ ROLES = {
 def view_title(view: str) -> str:
     """A view's name in words."""
     kind, _, number = view.partition(" ")
-    words = {"soft": "soft reference", "student": "student, fold", "leaking": "leaking student"}
+    words = {
+        "soft": "soft reference",
+        "student": "student, fold",
+        "leaking": "leaking student",
+        "self_prompted": "self-prompted reference",
+    }
     return f"{words.get(kind, kind)} {int(number) + 1}" if number else words.get(kind, kind)
-
-
-def show_gates(result: AuditResult) -> None:
-    """What must hold before anything else on this page is believed."""
-    if not result.gates:
-        return
-    failed = [gate for gate in result.gates if not gate.passed]
-    words = f"{len(failed)} of {len(result.gates)} gates failed" if failed else f"All {len(result.gates)} gates passed"
-    with st.expander(words, expanded=bool(failed), icon=":material/block:" if failed else ":material/verified:"):
-        for gate in result.gates:
-            mark = ":green[:material/check_circle:]" if gate.passed else ":red[:material/cancel:]"
-            st.markdown(f"{mark} **{GATE_WORDS[gate.name]}**")
-            st.text(gate.sentence)
-            if not gate.passed:
-                st.text(f"What to do: {gate.way_out}")
-        st.caption("Together the gates refuse a sound audit at most 1 time in 100.")
-
-
-def show_claims(result: AuditResult) -> None:
-    """What may be said of many users at once."""
-    sentences = claim_sentences(result)
-    if not sentences:
-        return
-    st.subheader("What may be said of many people at once", divider="gray")
-    for sentence in sentences:
-        st.markdown(sentence)
-    bound = frame.table(result.key, "list_bound")
-    if bound.height:
-        st.altair_chart(
-            charts.list_bound(bound), alt="Most wrong names in a list of the likeliest members", key="list_bound"
-        )
-        st.caption(
-            "A list of the users with the smallest p-values, however long it is made after looking: with 95% confidence at most "
-            "so many of it are not members."
-        )
 
 
 def show_headline(result: AuditResult) -> None:
@@ -120,12 +63,7 @@ def show_headline(result: AuditResult) -> None:
 def show_curves(result: AuditResult) -> None:
     """ROC, linear and log-log, of one attack."""
     st.subheader("How many members are recognised, at what price in false accusations", divider="gray")
-    ran = [attack for attack in result.attacks if not attack.skipped]
-    names = [attack.name for attack in ran]
-    titles = {attack.name: attack.title for attack in ran}
-    name = st.selectbox(
-        "Attack", names, index=names.index(result.lead) if result.lead in names else 0, format_func=titles.__getitem__
-    )
+    name = choose_attack(result, "Attack", "roc_attack")
     points = frame.table(result.key, "roc").filter(pl.col("attack") == name)
     if result.attack(name).status == "demonstration":
         st.warning(
@@ -149,49 +87,6 @@ def show_curves(result: AuditResult) -> None:
             "One user is one observation. AUC intervals: DeLong on the logit scale; TPR: "
             "bootstrap over users that chooses the threshold anew; rates: Clopper–Pearson."
         )
-
-
-def show_attacks(result: AuditResult) -> None:
-    """Every attack with its figures; what leaks on purpose stands apart."""
-    st.subheader("Every attack", divider="gray")
-    rows = []
-    for attack in result.attacks:
-        auc = result.metric(attack.name, "auc")
-        if auc is not None and auc.value is not None:
-            lead = " (lead)" if attack.name == result.lead else ""
-            rows.append(
-                {
-                    "title": attack.title + lead,
-                    "status": attack.status,
-                    "value": auc.value,
-                    "low": auc.low,
-                    "high": auc.high,
-                }
-            )
-    if rows:
-        st.altair_chart(
-            charts.auc_by_attack(pl.DataFrame(rows)), alt="AUC of every attack with its interval", key="auc_by_attack"
-        )
-        st.caption(
-            "Honest attacks are circles. Squares follow a published protocol. Triangles leak on purpose: they show how published "
-            "figures come about."
-        )
-    table = [
-        {
-            "Attack": attack.title,
-            "Status": attack.status,
-            "Access": attack.access,
-            **{LABELS[name]: _cell(result.metric(attack.name, name)) for name in FIGURES},
-            "What it looks at": attack.skipped or attack.summary,
-            "Passes": attack.passes,
-            "Source": attack.source,
-        }
-        for attack in result.attacks
-    ]
-    st.dataframe(pl.DataFrame(table), hide_index=True, height=min(460, 38 + 35 * len(table)))
-    st.caption(
-        "“–” means that these users cannot resolve the figure: 1% FPR needs 299 held-out users, 5% needs 59, 10% needs 29."
-    )
 
 
 def show_features(result: AuditResult) -> None:
@@ -263,9 +158,18 @@ def show_users(result: AuditResult) -> None:
     score, p = f"score.{result.lead}", f"p.{result.lead}"
     if score in chosen.columns:
         chosen = chosen.sort(score, descending=True, nulls_last=True)
-        view = chosen.select("user", "role", score, p, "windows", "history_length", "mean_popularity").rename(
-            {score: "score", p: "p-value", "history_length": "history", "mean_popularity": "popularity"}
-        )
+        names = {
+            "user": "user",
+            "role": "role",
+            score: "score",
+            p: "p-value",
+            f"p_stratum.{result.lead}": "p, like users",
+            "named": "named",
+            "windows": "windows",
+            "history_length": "history",
+            "mean_popularity": "popularity",
+        }
+        view = chosen.select(pl.col(name).alias(short) for name, short in names.items() if name in chosen.columns)
     else:
         view = chosen.select("user", "role", "windows", "history_length")
     event = st.dataframe(
@@ -279,6 +183,12 @@ def show_users(result: AuditResult) -> None:
             "score": st.column_config.NumberColumn(format="%.3f", help="Higher = likelier member"),
             "p-value": st.column_config.NumberColumn(
                 format="%.3f", help="Share of comparable held-out users at least so member-like"
+            ),
+            "p, like users": st.column_config.NumberColumn(
+                format="%.3f", help="The same among held-out users of like history length and popularity alone"
+            ),
+            "named": st.column_config.CheckboxColumn(
+                help="Stands out by the lead attack at the false discovery rate of this audit"
             ),
             "popularity": st.column_config.NumberColumn(
                 format="%.3f", help="Mean share of public users who have the items"
@@ -325,12 +235,6 @@ def _interval(metric: Metric) -> str:
     if metric.metric in ("auc", "f1"):
         return f"95% interval {metric.low:.3f}–{metric.high:.3f}, {metric.n} users"
     return f"95% interval {metric.low:.0%}–{metric.high:.0%}, {metric.n} users"
-
-
-def _cell(metric: Metric | None) -> str:
-    if metric is None or metric.value is None or metric.low is None or metric.high is None:
-        return "–"
-    return f"{metric.value:.3f} ({metric.low:.3f}–{metric.high:.3f})"
 
 
 st.title("Results")

@@ -118,7 +118,8 @@ def save_audit(store: Store, users_table: pl.DataFrame) -> Callable[[AuditResult
             pl.lit("loss").alias("feature"),
             pl.col("score.loss").alias("value"),
         )
-        tables = {"users": users_table, "features": features, "roc": pl.concat(rocs)}
+        bound = pl.DataFrame({"listed": [1, 2, 3], "wrong_at_most": [0, 1, 1]})
+        tables = {"users": users_table, "features": features, "roc": pl.concat(rocs), "list_bound": bound}
         store.build(result.key, "audit", lambda folder: result.write(folder, tables), name=result.name, keep=True)
         return result
 

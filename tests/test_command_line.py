@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
 import pytest
 
 from mia_core import __main__ as command_line
@@ -65,7 +66,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_help_and_version_need_no_model_library() -> None:
-    for option, expected in (("--help", ("demo", "audit", "lookup", "report", "list")), ("--version", (__version__,))):
+    for option, expected in (
+        ("--help", ("demo", "audit", "lookup", "cohort", "report", "list")),
+        ("--version", (__version__,)),
+    ):
         command = [sys.executable, "-X", "importtime", "-m", "mia_core", option]
         shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert shown.returncode == 0
@@ -113,6 +117,37 @@ def test_lookup_shows_the_evidence_and_its_limits(saved: AuditResult, run: Calla
     assert run("lookup", "latest", "123").code == 6
     assert run("lookup", "latest", "00123", "--attack", "loss").out != ran.out
     assert "[red]Ana" in run("lookup", "latest", "[red]Ana").out
+
+
+def test_lookup_brings_a_prior_up_to_date_and_shows_every_attack(saved: AuditResult, run: Callable[..., Ran]) -> None:
+    plain = run("lookup", "latest", "00123").out
+    assert "reader's choice" not in plain
+    weighed = run("lookup", "latest", "00123", "--prior", "0.1", "--every-attack").out
+    assert "The 10% are the reader's choice" in weighed
+    assert "times as common among members" in weighed
+    assert "Loss" in weighed
+    assert "smallest of many p-values" in weighed
+    assert run("lookup", "latest", "00123", "--prior", "2").code == 2
+
+
+def test_a_list_of_users_is_judged_together(
+    saved: AuditResult, users_table: pl.DataFrame, run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    members = users_table.filter(pl.col("role") == "audited_member")["user"].to_list()[10:40]
+    ids, out = tmp_path / "ids.txt", tmp_path / "cohort.json"
+    ids.write_text("\n".join(members))
+    ran = run("cohort", "latest", ids, "--json", out)
+    assert ran.code == 0, ran.err
+    assert "this list looks trained on" in ran.out
+    document = json.loads(out.read_text())
+    assert document["listed"] == document["recorded_members"] == 30
+    assert members[0] not in out.read_text()
+    ids.write_text("nobody\n")
+    refused = run("cohort", "latest", ids)
+    assert refused.code == 3
+    assert "not part of this audit" in refused.err
+    assert run("cohort", "latest", tmp_path / "missing.txt").code == 3
+    assert run("cohort", "latest", ids, "--json", tmp_path / "no" / "x.json").code == 2
 
 
 def test_control_characters_never_reach_the_terminal(
@@ -227,3 +262,48 @@ def test_ctrl_c_stops_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "run the same command again" in err
     assert "Traceback" not in err
+
+
+STUDY = """
+name = "Tiny study"
+config = "tiny.toml"
+attacks = ["loss"]
+[vary]
+"prompt.windows" = [1, 2]
+[experiment.evaluation]
+placebo = false
+"""
+
+
+def test_a_study_is_a_table_and_a_json_document(store: Store, run: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    config, json_path = tmp_path / "study.toml", tmp_path / "study.json"
+    config.write_text(STUDY)
+    # One audit only: a process of its own would take longer than the audit.
+    ran = run("study", config, "--set", "vary.prompt.windows=[2]", "--set", "seed=5", "--json", json_path)
+    assert ran.code == 0, ran.err
+    assert "Tiny study" in ran.out
+    assert "prompt windows" in ran.out
+    assert "T5: " in ran.out
+    document = json.loads(json_path.read_text())
+    (auc,) = [row for row in document["figures"] if (row["attack"], row["metric"]) == ("loss", "auc")]
+    assert f"{auc['value']:.3f}" in ran.out
+    assert document["config"]["experiment"]["seed"] == 5
+    assert run("report", "latest").code == 0
+
+
+def test_studies_are_listed_and_wrong_ones_explained(store: Store, run: Callable[..., Ran], tmp_path: Path) -> None:
+    listed = run("study", "--list")
+    assert listed.code == 0
+    assert "alpha" in listed.out
+    assert "families" in listed.out
+    for arguments, hint in (
+        (["alhpa"], "'alpha'"),
+        ([], "--list"),
+        (["alpha", "--set", "vary.distillation.alpha=[2]"], "distillation.alpha is 2"),
+    ):
+        ran = run("study", *arguments)
+        assert ran.code == 2
+        assert hint in ran.err
+    assert run("study", "alpha", "--data", tmp_path / "missing.csv").code == 3
+    assert store.entries() == []

@@ -12,7 +12,6 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from mia_core import estimate
-from mia_core.attacks.catalogue import ATTACKS
 from mia_core.data import library
 from mia_core.data.prompts import audit_samples, events_by_user, prompt_writer
 from mia_core.data.split import Split
@@ -182,6 +181,8 @@ def test_other_families_and_lora(family: str, tuning: str, shared: Store) -> Non
     assert auc is not None
     assert (auc.value or 0) > 0.6
     assert result.metric("shadow_classifier", "auc") is not None
+    planned = [stage.name for stage in estimate.plan(experiment, {"users": 150, "interactions": 3_000})]
+    assert sorted(stage.name for stage in result.stages) == sorted(planned)
 
 
 def test_likes_and_dislikes_and_a_student_of_another_family(shared: Store) -> None:

@@ -10,7 +10,7 @@ logits are averaged.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -21,11 +21,15 @@ from sklearn.preprocessing import StandardScaler
 from mia_core.attacks.contract import DEMONSTRATION, HONEST, PUBLISHED
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.logit_attack import min_k_plus_plus
+from mia_core.errors import DataError
 from mia_core.models.classifiers import lifted, train_upsampling
 
 PAPER = "Li, Huang, Yin, Sang 2025, arXiv 2511.14763"
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 SCALARS = ("log_probability", "top_probability", "entropy")
+KINDS = ("loss", "confidence", "entropy")
+"""What each of the scalars is called in `without` and `only`."""
+Feature = Literal["", "loss", "confidence", "entropy", "hidden"]
 
 
 def scalars(evidence: Evidence, view: str) -> np.ndarray:
@@ -65,6 +69,28 @@ class Features:
 
     scalars: np.ndarray
     hidden: np.ndarray
+    kinds: tuple[str, ...] = KINDS
+    """Which feature each scalar column is made of."""
+
+    def chosen(self, without: str, only: str) -> Features:
+        """These features less one, or one of them alone.
+
+        Raises:
+            DataError: nothing is left.
+        """
+        wanted = [kind != without and only in ("", kind) for kind in (*self.kinds, "hidden")]
+        scalars, hidden = self.scalars[:, wanted[:-1]], self.hidden[:, : self.hidden.shape[1] * wanted[-1]]
+        if not scalars.shape[1] and not hidden.shape[1]:
+            raise DataError(
+                f"without = {without!r} and only = {only!r} leave nothing to look at; hidden vectors of models of different "
+                "width cannot be compared"
+            )
+        return Features(scalars, hidden, tuple(kind for kind, kept in zip(self.kinds, wanted, strict=False) if kept))
+
+    @property
+    def complete(self) -> np.ndarray:
+        """(n_users,) bool: whether no feature of the user is missing."""
+        return ~np.isnan(self.scalars).any(axis=1) & ~np.isnan(self.hidden).any(axis=1)
 
 
 @dataclass(frozen=True)
@@ -77,6 +103,12 @@ class _Fused:
     weight_decay: float = 1.0
     seeds: int = 3
     """MLPs trained from different seeds; their logits are averaged."""
+    upsampling: bool = True
+    """False: the standardised scalars stand beside the hidden part as they are."""
+    without: Feature = ""
+    """A feature that is left out. Min-K%++ counts as loss, being made of the same log-probabilities."""
+    only: Feature = ""
+    """The one feature that is looked at."""
 
     access: ClassVar[str] = "white box"
     learned: ClassVar[bool] = True
@@ -89,38 +121,49 @@ class _Fused:
     def score(self, audited: Evidence, known: Known) -> np.ndarray:
         """(n_users,) logit of the fused classifier, averaged over the cross-fitting folds' references."""
         resolved = audited.per_fold() if "student" in self.needs else [audited]
-        classifier = _Classifier(self, self.features(known.evidence), known.member)
-        return np.mean([classifier.logit(self.features(evidence)) for evidence in resolved], axis=0)
+        classifier = _Classifier(self, self._chosen(known.evidence), known.member)
+        return np.mean([classifier.logit(self._chosen(evidence)) for evidence in resolved], axis=0)
+
+    def _chosen(self, evidence: Evidence) -> Features:
+        return self.features(evidence).chosen(self.without, self.only)
 
 
 class _Classifier:
     """Standardise, reduce the hidden part, lift the scalars, logistic regression."""
 
     def __init__(self, settings: _Fused, features: Features, member: np.ndarray) -> None:
-        scorable = ~np.isnan(features.scalars).any(axis=1)
-        self.scale = StandardScaler().fit(features.scalars[scorable])
-        scalar_part = self.scale.transform(features.scalars[scorable])
+        scorable = features.complete
+        labels = member[scorable]
+        self.scale = StandardScaler().fit(features.scalars[scorable]) if features.scalars.shape[1] else None
         self.reduce: PCA | None = None
         if features.hidden.shape[1] and settings.components:
             self.hidden_scale = StandardScaler().fit(features.hidden[scorable])
             standard = self.hidden_scale.transform(features.hidden[scorable])
             components = min(settings.components, *standard.shape)
             self.reduce = PCA(components, whiten=True, random_state=0).fit(standard)
-        hidden_part = self._hidden(features.hidden[scorable])
-        labels = member[scorable]
-        self.networks = train_upsampling(
-            scalar_part,
-            hidden_part,
-            labels,
-            networks=settings.seeds,
-            width=settings.width,
-            epochs=settings.epochs,
-            weight_decay=settings.weight_decay,
-        )
+        scalar_part, hidden_part = self._scalars(features.scalars[scorable]), self._hidden(features.hidden[scorable])
+        self.networks = None
+        if settings.upsampling and self.scale is not None:
+            self.networks = train_upsampling(
+                scalar_part,
+                hidden_part,
+                labels,
+                networks=settings.seeds,
+                width=settings.width,
+                epochs=settings.epochs,
+                weight_decay=settings.weight_decay,
+            )
         self.regressions = [
             penalised_regression(labels).fit(np.hstack([part, hidden_part]), labels)
-            for part in lifted(self.networks, scalar_part)
+            for part in self._lifted(scalar_part)
         ]
+
+    def _lifted(self, scalar_part: np.ndarray) -> np.ndarray:
+        """(networks, n, width) what each network makes of the scalars; the scalars themselves where there is none."""
+        return scalar_part[None] if self.networks is None else lifted(self.networks, scalar_part)
+
+    def _scalars(self, values: np.ndarray) -> np.ndarray:
+        return values if self.scale is None else self.scale.transform(values)
 
     def _hidden(self, values: np.ndarray) -> np.ndarray:
         if self.reduce is None:
@@ -130,13 +173,13 @@ class _Classifier:
     def logit(self, features: Features) -> np.ndarray:
         """(n_users,) mean logit; NaN where a feature is missing."""
         scores = np.full(len(features.scalars), np.nan)
-        scorable = ~np.isnan(features.scalars).any(axis=1)
+        scorable = features.complete
         if scorable.any():
-            scalar_part = self.scale.transform(features.scalars[scorable])
+            scalar_part = self._scalars(features.scalars[scorable])
             hidden_part = self._hidden(features.hidden[scorable])
             logits = [
                 regression.decision_function(np.hstack([part, hidden_part]))
-                for part, regression in zip(lifted(self.networks, scalar_part), self.regressions, strict=True)
+                for part, regression in zip(self._lifted(scalar_part), self.regressions, strict=True)
             ]
             scores[scorable] = np.mean(logits, axis=0)
         return scores
@@ -220,7 +263,9 @@ class Distillation(_Fused):
             if all(other.shape == own_hidden.shape for other in others):
                 vectors.append(own_hidden - np.mean(others, axis=0))
         empty = np.zeros((len(own), 0))
-        return Features(np.hstack(columns), np.hstack(vectors) if vectors else empty)
+        # Min-K%++, the last of each group, is made of log-probabilities, as the loss is.
+        kinds = (*KINDS, "loss") * len(columns)
+        return Features(np.hstack(columns), np.hstack(vectors) if vectors else empty, kinds)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def thin(
         frame = frame.filter(pl.len().over("user") >= shortest_history)
     if longest_history is not None:
         # Each user's interactions stand in order, the latest last.
-        frame = frame.filter(pl.int_range(pl.len()).over("user") >= pl.len().over("user") - longest_history)
+        frame = frame.filter(pl.int_range(pl.len()).over("user") + longest_history >= pl.len().over("user"))
     if keep_users is not None:
         users = frame["user"].unique().sort()
         order = generator(seed, "thinned users").permutation(len(users))
@@ -56,7 +56,9 @@ def thin(
     if frame.is_empty():
         raise DataError("data.thin leaves no interaction; keep more users or items, or shorter histories")
     items = interactions.items.filter(pl.col("item").is_in(frame["item"].unique().implode()))
-    return replace(interactions, frame=frame, items=items, notes=(*interactions.notes, _note(interactions.frame, frame)))
+    return replace(
+        interactions, frame=frame, items=items, notes=(*interactions.notes, _note(interactions.frame, frame))
+    )
 
 
 def popularity_gini(interactions: Interactions) -> float:

@@ -35,7 +35,7 @@ class Job:
 
     id: str
     kind: str
-    """audit or lookup."""
+    """audit, study or lookup."""
     name: str
     state: str
     """queued, running, finished, failed, cancelled."""

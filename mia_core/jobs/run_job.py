@@ -36,6 +36,14 @@ def run_audit_job(payload: dict[str, Any], store: Store, progress: JobProgress) 
     return run_audit(experiment, store, progress, Runtime.model_validate(payload.get("runtime", {}))).key
 
 
+def run_study_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
+    """All audits of a study; returns its key."""
+    from mia_core.study import parse_study, run_study
+
+    study = parse_study(payload["study"])
+    return run_study(study, store, progress, Runtime.model_validate(payload.get("runtime", {}))).key
+
+
 def run_lookup_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
     """The score of one pasted history; returns the key of its result."""
     from mia_core.lookup import lookup_history
@@ -62,6 +70,7 @@ def read_lookup(store: Store, key: str) -> LookupResult:
 
 KINDS: dict[str, Callable[[dict[str, Any], Store, JobProgress], str]] = {
     "audit": run_audit_job,
+    "study": run_study_job,
     "lookup": run_lookup_job,
 }
 

@@ -57,8 +57,15 @@ def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]
             for row in users.iter_rows(named=True)
         ],
     }
-    plain: dict[str, Any] = _without_nan(document)
+    plain: dict[str, Any] = without_nan(document)
     return plain
+
+
+def users_csv(users: pl.DataFrame) -> str:
+    """The user table as CSV. An id that a spreadsheet would run as a formula gets an apostrophe before it."""
+    text = pl.col(pl.String)
+    harmless = pl.when(text.str.contains(r"^[=+\-@\t\r]")).then(pl.lit("'") + text).otherwise(text)
+    return users.with_columns(harmless.name.keep()).write_csv()
 
 
 def write_document(path: Path, document: dict[str, Any]) -> None:
@@ -94,11 +101,12 @@ def check_destination(path: Path) -> None:
         raise ConfigError(f"--json {str(path)!r}: {str(folder)!r} cannot be written; name a file elsewhere")
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """Plain data with null for every number that JSON cannot hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
+        return {name: without_nan(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return value

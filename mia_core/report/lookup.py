@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from mia_core.errors import NotFound
-from mia_core.report.results import AuditResult, LookupResult, read_result, read_table
+from mia_core.evaluate.discoveries import Posterior, Ratio, likelihood_ratio, posterior
+from mia_core.evaluate.metrics import best_threshold
+from mia_core.report.results import (
+    AttackEvidence,
+    AuditResult,
+    Flag,
+    LookupResult,
+    read_result,
+    read_table,
+)
 from mia_core.types import Role
 
 if TYPE_CHECKING:
@@ -88,7 +98,53 @@ def lookup_user(store: Store, audit_key: str, user: str, attack: str | None = No
         member_scores=members,
         held_out_scores=held_out,
         reason=_reason(role, score, p_value, summary.skipped, result),
+        stratum_p_value=row.get(f"p_stratum.{attack}"),
+        flag=None if role.known or score is None else _flag(users, attack, user, score, result),
+        evidence=[
+            AttackEvidence(
+                item.name,
+                item.title,
+                item.group,
+                item.status,
+                *(row.get(f"{column}.{item.name}") for column in ("score", "p", "p_stratum")),
+            )
+            for item in result.attacks
+            if not item.skipped
+        ],
     )
+
+
+def weigh(flag: Flag, prior: float, confidence: float) -> tuple[Ratio, Posterior]:
+    """(how many times likelier the attack's verdict is for a member, the reader's prior after it).
+
+    Args:
+        flag: of the person.
+        prior: how likely the reader takes membership to be before the audit, from 0 to 1.
+        confidence: of the limits, which count the audited users alone, not the choice of the prior.
+    """
+    hits, alarms = (flag.hits, flag.members), (flag.alarms, flag.held_out)
+    if not flag.flagged:
+        hits, alarms = (flag.members - flag.hits, flag.members), (flag.held_out - flag.alarms, flag.held_out)
+    ratio = likelihood_ratio(hits, alarms, confidence)
+    return ratio, posterior(prior, ratio)
+
+
+def _flag(users: pl.DataFrame, attack: str, user: str, score: float, result: AuditResult) -> Flag | None:
+    """The verdict at the threshold of the report, and how often it falls on the other audited users."""
+    if result.config.get("target", {}).get("source", "fine-tune") != "fine-tune":
+        # The only members anybody knows are those whom the threshold was fixed on.
+        return None
+    known, others = (
+        users.filter(pl.col("role").is_in(roles), pl.col("user") != user, pl.col(f"score.{attack}").is_not_null())
+        for roles in ([Role.KNOWN_MEMBER, Role.KNOWN_HELD_OUT], [Role.AUDITED_MEMBER, Role.AUDITED_HELD_OUT])
+    )
+    threshold = best_threshold(known[f"score.{attack}"].to_numpy(), (known["role"] == Role.KNOWN_MEMBER).to_numpy())
+    if threshold is None or others.is_empty():
+        return None
+    above = (others[f"score.{attack}"] >= threshold).to_numpy()
+    member = (others["role"] == Role.AUDITED_MEMBER).to_numpy()
+    counts = (np.sum(above & member), np.sum(member), np.sum(above & ~member), np.sum(~member))
+    return Flag(float(threshold), score >= threshold, *(int(count) for count in counts))
 
 
 def _comparison(users: pl.DataFrame, attack: str, user: str, result: AuditResult) -> tuple[list[float], list[float]]:
@@ -96,7 +152,7 @@ def _comparison(users: pl.DataFrame, attack: str, user: str, result: AuditResult
     if f"score.{attack}" not in users.columns:
         return [], []
     # For a target of your own nobody's membership is known but that of the listed users.
-    own = result.config.get("target", {}).get("source") == "own"
+    own = result.config.get("target", {}).get("source", "fine-tune") != "fine-tune"
     member = Role.KNOWN_MEMBER if own else Role.AUDITED_MEMBER
     others = users.filter(pl.col("user") != user, pl.col(f"score.{attack}").is_not_null())
 

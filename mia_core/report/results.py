@@ -32,6 +32,8 @@ class AttackSummary:
     """Paper and equation."""
     skipped: str = ""
     """Why the attack did not run; empty when it ran."""
+    group: str = ""
+    """Title of the kind of evidence it belongs to; empty in audits of before there were groups."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,34 @@ def read_table(folder: Path, name: str) -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
+class Flag:
+    """What the attack's verdict about one person rests on: a threshold, and how often it flags others."""
+
+    threshold: float
+    """Fixed on known users; who reaches it is flagged."""
+    flagged: bool
+    hits: int
+    """Flagged among the other audited members."""
+    members: int
+    alarms: int
+    """Flagged among the other audited held-out users."""
+    held_out: int
+
+
+@dataclass(frozen=True)
+class AttackEvidence:
+    """What one attack says of one person."""
+
+    attack: str
+    title: str
+    group: str
+    status: str
+    score: float | None
+    p_value: float | None
+    stratum_p_value: float | None
+
+
+@dataclass(frozen=True)
 class LookupResult:
     """What can be said of one person."""
 
@@ -223,3 +253,45 @@ class LookupResult:
     """Scores of the calibration users, scored the same way as the subject."""
     reason: str = ""
     """Why there is no score or no p-value; empty when both are there."""
+    stratum_p_value: float | None = None
+    """The p-value against held-out users of like history length and popularity only."""
+    flag: Flag | None = None
+    """None where nobody else's truth is known at a threshold that was fixed beforehand."""
+    evidence: list[AttackEvidence] = field(default_factory=list)
+    """What every attack of the audit says, for users of the audit."""
+
+
+@dataclass(frozen=True)
+class CohortResult:
+    """What can be said of a list of users together."""
+
+    listed: int
+    """Different users on the list."""
+    repeated: int
+    """Lines that named a user again."""
+    scored: int
+    """Listed users that every attack used here could score."""
+    control_users: int
+    """Audited held-out users who are not on the list and could be scored."""
+    attacks: list[str]
+    """Honest attacks whose scores were put together."""
+    p_value: float | None
+    """One-sided: how often held-out users would score so much higher than the control users by chance."""
+    effect: float | None
+    """How much higher the list scores, in standard deviations."""
+    counted: int
+    """Listed users that the lead attack could score."""
+    share: float | None
+    """Estimated share of the list that was trained on, by the lead attack; None where it cannot be counted with."""
+    share_low: float
+    share_high: float
+    control_share: float | None
+    """The same estimate for the control users, of whom nobody was trained on."""
+    true_positive_rate: float | None
+    false_positive_rate: float | None
+    """How often the lead attack flags known members and known held-out users."""
+    recorded_members: int | None
+    """Members on the list by the audit's own record; None where nobody knows."""
+    differences: list[str]
+    """In what the list and the control users differ that no model was asked about."""
+    confidence: float

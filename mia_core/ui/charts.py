@@ -17,6 +17,8 @@ MEMBER, HELD_OUT = "#0072B2", "#D55E00"
 MEMBER_LABEL, HELD_OUT_LABEL = "Members", "Held-out users"
 SUBJECT = "#CC79A7"
 QUIET = "#8a94a0"
+LABEL = "#7d8791"
+"""Text in a chart: dark enough on light, light enough on dark."""
 BINS = 40
 FEWEST_FALSE_POSITIVES = 10
 
@@ -133,31 +135,64 @@ def _held_out(points: pl.DataFrame) -> int:
     return int(points["false_positives"].max() or 2)  # type: ignore[arg-type]
 
 
-def auc_by_attack(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
-    """One dot with its interval per attack, chance marked.
+def auc_by_attack(rows: pl.DataFrame, domain: tuple[float, float] | None = None) -> alt.Chart | alt.LayerChart:
+    """One dot with its interval per attack, chance marked; each name beside its interval, where there is room.
 
     Args:
         rows: title, status, value, low, high.
+        domain: of the axis; charts under one another share it.
     """
-    scale = alt.Scale(domain=[min(0.4, float(rows["low"].min() or 0)), 1.0], nice=False, zero=False)  # type: ignore[arg-type]
-    x = alt.X("value:Q", title="AUC (0.5 = chance, 1 = perfect)", scale=scale)
-    y = alt.Y("title:N", title=None, sort=rows["title"].to_list(), axis=alt.Axis(labelLimit=230))
-    colour = alt.Color(
-        "status:N",
-        scale=alt.Scale(domain=["honest", "published", "demonstration"], range=[MEMBER, QUIET, "#9a6b00"]),
-        legend=alt.Legend(title=None, orient="top"),
-    )
+    low, high = domain or auc_domain(rows)
+    scale = alt.Scale(domain=[low, high], nice=False, zero=False)
+    x = alt.X("value:Q", title="AUC (0.5 = chance, 1 = perfect)", scale=scale, axis=alt.Axis(tickCount=5))
+    y = alt.Y("title:N", title=None, sort=rows["title"].to_list(), axis=None)
+    statuses = ["honest", "published", "demonstration"]
+    # What kind of attack it is matters only where there are several kinds.
+    legend = alt.Legend(title=None, orient="top") if rows["status"].n_unique() > 1 else None
+    colour = alt.Color("status:N", scale=alt.Scale(domain=statuses, range=[MEMBER, QUIET, "#9a6b00"]), legend=legend)
     shape = alt.Shape(
-        "status:N",
-        scale=alt.Scale(domain=["honest", "published", "demonstration"], range=["circle", "square", "triangle-up"]),
-        legend=alt.Legend(title=None, orient="top"),
+        "status:N", scale=alt.Scale(domain=statuses, range=["circle", "square", "triangle-up"]), legend=legend
     )
     base = alt.Chart(rows)
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="", scale=scale), x2="high:Q", y=y, color=colour)
     tips = ["title:N", "status:N", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high"))]
     dots = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips)
+    # Each name stands on the side of its interval where there is more room.
+    right = f"datum.value > {(low + high) / 2}"
+    before = base.transform_filter(right).mark_text(align="right", dx=-8, color=LABEL, fontSize=12)
+    after = base.transform_filter(f"!({right})").mark_text(align="left", dx=8, color=LABEL, fontSize=12)
+    names = [
+        text.encode(x=alt.X(f"{end}:Q", scale=scale), y=y, text="title:N")
+        for text, end in ((before, "low"), (after, "high"))
+    ]
     chance = alt.Chart(pl.DataFrame({"value": [0.5]})).mark_rule(color=QUIET, strokeDash=[3, 4]).encode(x=x)
-    return alt.LayerChart(layer=[chance, bars, dots]).properties(height=alt.Step(28))
+    return alt.LayerChart(layer=[chance, bars, dots, *names]).properties(height=alt.Step(26))
+
+
+def auc_domain(rows: pl.DataFrame) -> tuple[float, float]:
+    """From a little below chance, or from the lowest interval, to 1."""
+    return min(0.4, float(rows["low"].min() or 0)), 1.0  # type: ignore[arg-type]
+
+
+def battery(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
+    """AUC of every attack in every audit, as a table of coloured cells; what is at chance is grey.
+
+    Args:
+        rows: attack, audit, value, low, high, text; in the order in which they are shown.
+    """
+    shown = rows.with_columns(chance=(pl.col("low") <= 0.5) & (pl.col("high") >= 0.5))
+    x = alt.X("audit:N", title=None, sort=None, axis=alt.Axis(orient="top", labelAngle=-40, labelLimit=220))
+    y = alt.Y("attack:N", title=None, sort=None, axis=alt.Axis(labelLimit=240))
+    tips = ["attack:N", "audit:N", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high"))]
+    colour = alt.condition(
+        "datum.chance",
+        alt.value("#b8bec6"),
+        alt.Color("value:Q", scale=alt.Scale(scheme="viridis", domain=[0.5, 1.0]), legend=alt.Legend(title="AUC")),
+    )
+    cells = alt.Chart(shown).mark_rect(stroke="white", strokeWidth=1).encode(x=x, y=y, color=colour, tooltip=tips)
+    ink = alt.condition("datum.chance || datum.value > 0.8", alt.value("#10151c"), alt.value("white"))
+    text = alt.Chart(shown).mark_text(fontSize=11).encode(x=x, y=y, text="text:N", color=ink, tooltip=tips)
+    return alt.LayerChart(layer=[cells, text]).properties(height=alt.Step(22), width=alt.Step(74))
 
 
 def list_bound(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
+import math
 import textwrap
+from collections.abc import Hashable, Sequence
 from functools import cache
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import streamlit as st
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from mia_core.experiment import Section
 
 Config = TypeVar("Config", bound=Section)
+AUTOMATIC = "automatic"
+"""What an empty number means, where a setting may be left empty."""
 
 
 def section_form(section: Config, key: str, skip: frozenset[str] = frozenset()) -> Config:
@@ -27,12 +32,13 @@ def section_form(section: Config, key: str, skip: frozenset[str] = frozenset()) 
     """
     kind = type(section)
     entered: dict[str, Any] = {}
-    names = [n for n, f in kind.model_fields.items() if n not in skip and _plain(f)]
+    names = [n for n, f in kind.model_fields.items() if n not in skip and _plain(f.annotation)]
     columns = st.columns(2)
     for i, name in enumerate(names):
         with columns[i % 2]:
-            default = getattr(section, name)
-            entered[name] = _widget(name, kind.model_fields[name], default, f"{key}.{name}", help_texts(kind).get(name))
+            field, default = kind.model_fields[name], getattr(section, name)
+            help_text = help_texts(kind).get(name)
+            entered[name] = _widget(name, field.annotation, default, f"{key}.{name}", help_text, field.metadata)
     try:
         return kind.model_validate({**section.model_dump(), **entered})
     except ValidationError as error:
@@ -41,51 +47,94 @@ def section_form(section: Config, key: str, skip: frozenset[str] = frozenset()) 
         return section
 
 
-def _plain(field: FieldInfo) -> bool:
-    kinds = {field.annotation, *get_args(field.annotation)}
-    return (
-        not any(inspect.isclass(kind) and issubclass(kind, Section) for kind in kinds)
-        and get_origin(field.annotation) is not tuple
-    )
+def settings_form(kind: type[Any], key: str) -> dict[str, Any]:
+    """Widgets for the plain fields of a dataclass; returns what was entered other than the defaults."""
+    changed: dict[str, Any] = {}
+    hints = get_type_hints(kind)
+    for field in settings_of(kind):
+        text = help_texts(kind).get(field.name)  # type: ignore[arg-type]
+        entered = _widget(field.name, hints[field.name], field.default, f"{key}.{field.name}", text)
+        if entered != field.default:
+            changed[field.name] = entered
+    return changed
 
 
-def _widget(name: str, field: FieldInfo, default: Any, key: str, text: str | None) -> Any:
+def settings_of(kind: type[Any]) -> list[dataclasses.Field[Any]]:
+    """The fields of a dataclass that a form can ask for."""
+    hints = get_type_hints(kind)
+    return [
+        field
+        for field in dataclasses.fields(kind)
+        if _plain(hints[field.name]) and get_origin(hints[field.name]) is not tuple
+    ]
+
+
+def _plain(kind: Any) -> bool:
+    if get_origin(kind) is tuple:
+        return all(part is Ellipsis or _is_number(part) for part in get_args(kind))
+    return not any(inspect.isclass(part) and issubclass(part, Section) for part in (kind, *get_args(kind)))
+
+
+def _is_number(kind: Any) -> bool:
+    return kind in (int, float) or any(part in (int, float) for part in get_args(kind))
+
+
+def _widget(name: str, kind: Any, default: Any, key: str, text: str | None, rules: Sequence[Any] = ()) -> Any:
     label = name.replace("_", " ").capitalize()
-    kind = field.annotation
     if get_origin(kind) is Literal:
         choices = list(get_args(kind))
         return st.selectbox(label, choices, index=choices.index(default), key=key, help=text)
     if kind is bool:
         return st.checkbox(label, value=default, key=key, help=text)
-    if kind is int:
-        low, high = _bounds(field, 0, 2**31 - 1)
-        return int(st.number_input(label, int(low), int(high), int(default), key=key, help=text))
-    if kind is float:
-        low, high = _bounds(field, 0.0, 1e9)
-        digits = "%.4g"
-        return float(
-            st.number_input(
-                label, float(low), float(high), float(default), format=digits, step=_step(default), key=key, help=text
-            )
+    if get_origin(kind) is tuple:
+        # Numbers between commas; what is no number is left to the section's own check, which names the field.
+        written = st.text_input(label, value=", ".join(f"{number:g}" for number in default), key=key, help=text)
+        return tuple(part.strip() for part in written.split(",") if part.strip())
+    optional = NoneType in get_args(kind)
+    number = next((part for part in get_args(kind) if part in (int, float)), kind) if optional else kind
+    if number is int:
+        low, high = _bounds(rules, 0, 2**31 - 1)
+        return st.number_input(label, int(low), int(high), default, key=key, help=text, placeholder=AUTOMATIC)
+    if number is float:
+        low, high = _bounds(rules, 0.0, 1e9)
+        return st.number_input(
+            label,
+            float(low),
+            float(high),
+            default,
+            format="%.4g",
+            step=_step(default),
+            key=key,
+            help=text,
+            placeholder=AUTOMATIC,
         )
     return st.text_input(label, value=str(default), key=key, help=text)
 
 
-def _bounds(field: FieldInfo, low: float, high: float) -> tuple[float, float]:
+def _bounds(rules: Sequence[Any], low: float, high: float) -> tuple[float, float]:
     # An open bound is left to the section's own check, which names the allowed range.
-    for rule in field.metadata:
+    for rule in rules:
         low = max(low, *(getattr(rule, name) for name in ("ge", "gt") if getattr(rule, name, None) is not None), low)
         high = min(high, *(getattr(rule, name) for name in ("le", "lt") if getattr(rule, name, None) is not None), high)
     return low, high
 
 
-def _step(default: float) -> float:
-    return max(default / 10, 1e-4)
+def _step(default: float | None) -> float:
+    """A tenth of the default, as a round number."""
+    return 10.0 ** math.floor(math.log10(default) - 0.5) if default else 0.1
 
 
 @cache
-def help_texts(kind: type[Section]) -> dict[str, str]:
-    """The sentence under each field of a section, as it stands in the config's source."""
+def help_texts(kind: Hashable) -> dict[str, str]:
+    """The sentence under each field of a class, as it stands in its source or in that of a class it extends."""
+    texts: dict[str, str] = {}
+    for each in reversed(inspect.getmro(kind)):  # type: ignore[arg-type]
+        if each.__module__.startswith(__name__.partition(".")[0]):
+            texts |= _own_texts(each)
+    return texts
+
+
+def _own_texts(kind: type[Any]) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     texts: dict[str, str] = {}
     previous = ""

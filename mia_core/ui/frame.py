@@ -24,6 +24,9 @@ PAGES = {
     "audit": ("Audit", ":material/science:"),
     "results": ("Results", ":material/monitoring:"),
     "lookup": ("Lookup", ":material/person_search:"),
+    "cohort": ("Cohort", ":material/groups:"),
+    "studies": ("Studies", ":material/tune:"),
+    "field": ("Attacks compared", ":material/grid_on:"),
 }
 
 logger = logging.getLogger(__name__)

@@ -124,10 +124,10 @@ def _finished(job: Job) -> None:
 
 def _stopped(job: Job) -> None:
     if job.state == "failed":
-        st.error("This audit stopped before it was finished. What was done is kept.", icon=":material/error:")
+        st.error(f"This {job.kind} stopped before it was finished. What was done is kept.", icon=":material/error:")
         st.text(job.message)
     else:
-        st.warning("This audit was cancelled. What was done is kept.", icon=":material/stop_circle:")
+        st.warning(f"This {job.kind} was cancelled. What was done is kept.", icon=":material/stop_circle:")
     if st.button("Go on from where it stopped", key=f"retry_{job.id}", icon=":material/replay:"):
         again = frame.queue().retry(job.id)
         ensure_supervisor(home_folder())

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from mia_core.errors import NotFound
-from mia_core.report.lookup import find_audit, lookup_user
-from mia_core.report.results import AuditResult
+from mia_core.report.lookup import find_audit, lookup_user, weigh
+from mia_core.report.results import AuditResult, Flag
 from mia_core.store import Store
 from mia_core.types import Role
 
@@ -130,3 +130,54 @@ def test_an_unclear_or_unknown_audit_is_an_error_that_helps(
             find_audit(store, text)
     with pytest.raises(NotFound):
         lookup_user(store, "f" * 64, "00123")
+
+
+def test_the_flag_counts_the_others_at_the_threshold_of_the_report(
+    store: Store, saved: AuditResult, users_table: pl.DataFrame
+) -> None:
+    flag = lookup_user(store, saved.key, "00123").flag
+    assert flag is not None
+    assert flag.flagged
+    recall = saved.metric("distillation", "recall")
+    assert recall is not None
+    assert (flag.members, flag.held_out) == (68, 70)
+    # The person looked up is a flagged member, whom the others' counts leave out.
+    assert flag.hits + 1 == round((recall.value or 0) * recall.n)
+    alarms = users_table.filter(pl.col("role") == Role.AUDITED_HELD_OUT, pl.col("score.distillation") >= flag.threshold)
+    assert flag.alarms == alarms.height
+
+
+@pytest.mark.parametrize("role", [Role.KNOWN_MEMBER, Role.KNOWN_HELD_OUT, Role.PUBLIC])
+def test_whoever_helped_to_build_the_audit_is_not_flagged(
+    store: Store, saved: AuditResult, users_table: pl.DataFrame, role: Role
+) -> None:
+    assert lookup_user(store, saved.key, users_of(users_table, role)[0]).flag is None
+
+
+def test_for_a_target_of_ones_own_nobody_is_left_to_count_on(
+    store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[[AuditResult], AuditResult]
+) -> None:
+    plain = make_result()
+    own = {**plain.config, "target": {**plain.config["target"], "source": "own"}}
+    save_audit(dataclasses.replace(plain, config=own))
+    assert lookup_user(store, plain.key, "00123").flag is None
+
+
+def test_a_prior_follows_bayes_for_the_flagged_and_for_the_others() -> None:
+    flag = Flag(0.0, True, 5, 100, 1, 100)
+    ratio, after = weigh(flag, 0.01, 0.95)
+    assert ratio.value == pytest.approx(5)
+    # 5 of 100 members and 1 of 99 others: of 104 flagged in 10,000 people, 5 are members.
+    assert after.value == pytest.approx(5 / (5 + 99))
+    assert after.low < after.value < after.high
+    ratio, after = weigh(dataclasses.replace(flag, flagged=False), 0.01, 0.95)
+    assert ratio.value == pytest.approx(95 / 99)
+    assert after.value < 0.01
+
+
+def test_every_attack_has_its_say(store: Store, saved: AuditResult) -> None:
+    found = lookup_user(store, saved.key, "00123")
+    assert [row.attack for row in found.evidence] == ["loss", "distillation"]
+    assert found.evidence[1].score == found.score
+    assert found.evidence[1].p_value == found.p_value
+    assert found.evidence[0].score == lookup_user(store, saved.key, "00123", "loss").score

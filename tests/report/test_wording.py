@@ -8,9 +8,23 @@ from typing import Any
 
 import pytest
 
-from mia_core.report.results import AuditResult, LookupResult
-from mia_core.report.wording import METRIC_WORDS, explain_lookup, explain_metric, explain_role, format_p, headline
-from mia_core.types import Metric, Role
+from mia_core.report.lookup import weigh
+from mia_core.report.results import AttackComparison, AuditResult, Claims, Flag, LookupResult, PrivacyBound
+from mia_core.report.wording import (
+    METRIC_WORDS,
+    at_chance,
+    claim_sentences,
+    claims_of,
+    explain_chance,
+    explain_lookup,
+    explain_metric,
+    explain_posterior,
+    explain_role,
+    format_p,
+    headline,
+    no_posterior,
+)
+from mia_core.types import Gate, Metric, Role
 
 FORBIDDEN = re.compile(
     r"\bprov(e|es|ed|en)\b|proof|no leak|complian|safe\b|anonym|probability that|likelihood that|certainly|guarantee|"
@@ -123,6 +137,62 @@ def test_without_a_p_value_the_reason_is_told(make_result: Callable[..., AuditRe
         lines = explain_lookup(looked_up(reason="cannot be scored", **missing), make_result())
         assert "Cannot be scored" in lines
         assert not any("p =" in line for line in lines)
+
+
+@pytest.mark.parametrize("prior", [0.0, 0.001, 0.1, 1.0])
+@pytest.mark.parametrize(
+    "counts", [(5, 100, 1, 100), (60, 100, 0, 100), (0, 100, 0, 100), (100, 100, 100, 100), (0, 0, 0, 0)]
+)
+@pytest.mark.parametrize("flagged", [True, False])
+def test_a_prior_is_told_as_the_readers_own(prior: float, counts: tuple[int, int, int, int], flagged: bool) -> None:
+    flag = Flag(0.5, flagged, *counts)
+    sentences = explain_posterior(flag, *weigh(flag, prior, 0.95), 0.95)
+    assert "reader's choice" in sentences[-1]
+    for sentence in sentences:
+        assert not FORBIDDEN.search(sentence), sentence
+    if flagged and counts == (60, 100, 0, 100):
+        assert "or more" in sentences[1]
+
+
+def test_without_others_to_count_on_there_is_a_reason_instead_of_a_posterior(
+    make_result: Callable[..., AuditResult],
+) -> None:
+    result = make_result()
+    flag = Flag(0.5, True, 5, 100, 1, 100)
+    assert no_posterior(looked_up(flag=flag), result) == ""
+    for changes in ({"role": ""}, {"role": Role.KNOWN_MEMBER}, {"role": Role.PUBLIC}, {"score": None}, {"flag": None}):
+        assert no_posterior(looked_up(**{"flag": flag, **changes}), result)
+    failed = make_result(gates=[Gate("null", False, 0.9, 0.001, 140, "", "")])
+    assert "gate" in no_posterior(looked_up(flag=flag), failed)
+
+
+def test_the_p_value_within_like_users_stands_beside_the_plain_one(make_result: Callable[..., AuditResult]) -> None:
+    text = " ".join(explain_lookup(looked_up(stratum_p_value=0.02), make_result()))
+    assert "about as long and as popular, p = .02" in text
+
+
+def test_attacks_at_chance_are_counted_by_the_adjusted_p_value(make_result: Callable[..., AuditResult]) -> None:
+    plain = make_result()
+    assert at_chance(plain) == (["loss"], [])
+    rows = [AttackComparison("loss", 0.01, None, None, None), AttackComparison("distillation", 0.2, None, None, None)]
+    claims = Claims(0.05, 0, 0, "Nobody can be named.", None, None, [], rows, "")
+    assert at_chance(make_result(claims=claims)) == (["distillation"], [])
+    below = [Metric("loss", "auc", 0.2, 0.1, 0.3, 140), *(m for m in plain.metrics if m.attack == "distillation")]
+    assert at_chance(make_result(metrics=below)) == ([], ["loss"])
+    assert any("take" in line and "Loss" in line for line in explain_chance(make_result(metrics=below)))
+
+
+def test_the_best_of_attacks_that_share_a_p_value_is_the_one_with_the_higher_auc(
+    make_result: Callable[..., AuditResult],
+) -> None:
+    rows = [AttackComparison(name, 0.0005, None, None, None) for name in ("loss", "distillation")]
+    claims = Claims(
+        0.05, 1, 1, "Few.", 0.2, 1.5, [PrivacyBound("one_run", 1.2, 1e-5, "At least 1.2.")], rows, "x, AUC 0.9"
+    )
+    told = claims_of(make_result(claims=claims))
+    assert [claim.value for claim in told] == ["1 user", "p = .0005", "1.5", "AUC 0.9", "≥ 1.20"]
+    assert "(Distillation)" in told[1].sentence
+    assert [claim.sentence for claim in told] == claim_sentences(make_result(claims=claims))
 
 
 def test_with_a_target_of_ones_own_the_lists_speak_and_exchangeability_is_asked_for(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from mia_core.attacks.catalogue import ATTACKS, GROUPS
 from mia_core.data import library, synthetic
 from mia_core.experiment import Experiment, Synthetic, load_experiment, to_toml
 from mia_core.jobs.queue import Queue
-from mia_core.report.results import AuditResult
+from mia_core.report.results import AttackComparison, AuditResult, Claims
 from mia_core.store import Store
+from mia_core.ui.attack_choice import PRESETS
 
 Open = Callable[..., AppTest]
 FORBIDDEN = ("proves", "no leakage", "compliant", "Traceback")
@@ -43,12 +48,12 @@ def no_fault(app: AppTest) -> None:
     assert not any(word in words(app) for word in FORBIDDEN)
 
 
-@pytest.mark.parametrize("page", ["start", "data", "audit", "results", "lookup"])
+@pytest.mark.parametrize("page", ["start", "data", "audit", "results", "lookup", "cohort", "studies"])
 def test_every_page_of_an_empty_store_says_what_to_do(page: str, open_page: Open) -> None:
     app = open_page(page)
     no_fault(app)
     assert len(app.title) == 1
-    if page in ("results", "lookup"):
+    if page in ("results", "lookup", "cohort"):
         assert "demo" in words(app)
 
 
@@ -212,3 +217,164 @@ def test_a_damaged_file_is_explained_and_nothing_is_lost(open_page: Open, tmp_pa
     app.text_input("machine_path").input(str(tmp_path / "x.csv")).run()
     no_fault(app)
     assert "zip archive" in words(app)
+
+
+def launched(app: AppTest, store: Store) -> dict[str, Any]:
+    """The attacks section of the audit that the form launches."""
+    app.button("launch").click().run()
+    no_fault(app)
+    section: dict[str, Any] = Queue(store.home).jobs()[0].payload["experiment"]["attacks"]
+    return section
+
+
+def test_a_set_of_attacks_is_one_click_and_each_can_be_taken_off(open_page: Open, store: Store) -> None:
+    app = open_page("audit")
+    assert app.segmented_control("attack_preset").value == "Quick"
+    assert not any(box.label == "Shadow models" for box in app.number_input)
+    app.segmented_control("attack_preset").set_value("Everything").run()
+    app.number_input("shadows").set_value(7).run()
+    app.checkbox("attack.poisoning").uncheck().run()
+    no_fault(app)
+    assert app.segmented_control("attack_preset").value is None
+    section = launched(app, store)
+    assert section["shadows"] == 7
+    assert set(section["names"]) == set(ATTACKS) - {"poisoning"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_set_of_attacks_can_be_launched(preset: str, open_page: Open, store: Store) -> None:
+    app = open_page("audit")
+    app.segmented_control("attack_preset").set_value(preset).run()
+    assert set(launched(app, store)["names"]) == set(PRESETS[preset][1])
+
+
+def test_whole_groups_are_ticked_and_cleared(open_page: Open, store: Store) -> None:
+    app = open_page("audit")
+    app.button("attack_group.trained.Tick none").click().run()
+    app.button("attack_group.perturbed.Tick all").click().run()
+    names = launched(app, store)["names"]
+    assert set(GROUPS["perturbed"].attacks) <= set(names)
+    assert not set(GROUPS["trained"].attacks) & set(names)
+
+
+def test_no_attack_at_all_is_asked_about_instead_of_launched(open_page: Open) -> None:
+    app = open_page("audit")
+    for group in GROUPS:
+        app.button(f"attack_group.{group}.Tick none").click().run()
+    no_fault(app)
+    assert "Choose at least one attack" in words(app)
+
+
+def test_only_changed_settings_of_chosen_attacks_reach_the_audit(open_page: Open, store: Store) -> None:
+    app = open_page("audit")
+    app.segmented_control("attack_preset").set_value("Everything").run()
+    app.number_input("attack.min_k.settings.share").set_value(0.1).run()
+    app.selectbox("attack.gradient_norm.settings.norm").select("max").run()
+    app.number_input("attack.rmia.settings.a").set_value(0.5).run()
+    app.number_input("attack.hidden.settings.width").set_value(8).run()
+    app.checkbox("attack.hidden").uncheck().run()
+    settings = launched(app, store)["settings"]
+    assert settings == {"min_k": {"share": 0.1}, "gradient_norm": {"norm": "max"}, "rmia": {"a": 0.5}}
+
+
+def test_more_attacks_are_expected_to_take_longer(open_page: Open) -> None:
+    app = open_page("audit")
+
+    def told() -> str:
+        return next(text.value for text in app.markdown if "as it is now" in text.value)
+
+    quick = told()
+    app.segmented_control("attack_preset").set_value("Everything").run()
+    assert told() != quick
+
+
+def test_lists_of_numbers_are_entered_between_commas(open_page: Open, store: Store) -> None:
+    app = open_page("audit")
+    app.text_input("views.noise").input("0.2, 0.4, 1").run()
+    app.button("launch").click().run()
+    assert Queue(store.home).jobs()[0].payload["experiment"]["views"]["noise"] == [0.2, 0.4, 1.0]
+    app = open_page("audit")
+    app.text_input("views.noise").input("loud").run()
+    no_fault(app)
+    assert "noise" in words(app)
+
+
+def test_attacks_at_chance_are_named_as_such(open_page: Open, saved: AuditResult) -> None:
+    app = open_page("results")
+    assert "1 attack is at chance: Loss." in words(app)
+
+
+def test_many_attacks_are_shown_by_group_and_their_table_is_filtered(
+    open_page: Open,
+    make_result: Callable[..., AuditResult],
+    save_audit: Callable[[AuditResult], AuditResult],
+) -> None:
+    plain = make_result()
+    copies = range(20)
+    attacks = [
+        dataclasses.replace(plain.attacks[0], name=f"copy {i}", title=f"Copy {i}", group=f"Group {i % 2}")
+        for i in copies
+    ]
+    metrics = [
+        dataclasses.replace(metric, attack=f"copy {i}")
+        for i in copies
+        for metric in plain.metrics
+        if metric.attack == "loss"
+    ]
+    rows = [AttackComparison(f"copy {i}", 0.5, -0.4, -0.5, -0.3) for i in copies]
+    claims = Claims(0.05, 3, 3, "Few.", 0.1, 2.5, [], rows, "")
+    save_audit(
+        dataclasses.replace(
+            plain, attacks=[*plain.attacks, *attacks], metrics=[*plain.metrics, *metrics], claims=claims
+        )
+    )
+    app = open_page("results")
+    no_fault(app)
+    assert "20 attacks are at chance" in words(app) or "21 attacks are at chance" in words(app)
+    assert "Can be named as members 3 users" in words(app)
+    assert "Group 0: Copy 0" in app.selectbox("roc_attack").options
+    app.segmented_control("attacks_shown").set_value("By group").run()
+    app.multiselect("attack_groups").set_value(["Group 1"]).run()
+    no_fault(app)
+    assert "**Group 1**" in words(app)
+    (table,) = [frame.value for frame in app.dataframe if "Adjusted p" in frame.value.columns]
+    assert len(table) == 10
+    assert set(table["Group"]) == {"Group 1"}
+    assert table["AUC minus the lead's"].tolist()[0] == "-0.400 (-0.500 to -0.300)"
+
+
+def test_a_prior_is_the_readers_and_none_is_suggested(open_page: Open, saved: AuditResult) -> None:
+    app = open_page("lookup", audit=saved.key, user="00123")
+    assert app.select_slider("prior").value is None
+    assert "reader's choice" not in words(app)
+    app.select_slider("prior").set_value(0.01).run()
+    no_fault(app)
+    assert "Before 1%" in words(app)
+    assert "The 1% are the reader's choice" in words(app)
+
+
+def test_a_known_user_gets_no_prior_to_choose(open_page: Open, saved: AuditResult) -> None:
+    app = open_page("lookup", audit=saved.key, user="kr 5")
+    no_fault(app)
+    assert "No prior is needed" in words(app)
+    assert not app.select_slider
+
+
+def test_a_list_of_users_is_judged_together(
+    open_page: Open, saved: AuditResult, users_table: pl.DataFrame, store: Store
+) -> None:
+    members = users_table.filter(pl.col("role") == "audited_member")["user"].to_list()[10:40]
+    app = open_page("cohort", audit=saved.key)
+    app.text_area("cohort_ids").input("\n".join(members))
+    next(button for button in app.button if button.label == "Judge this list").click().run()
+    no_fault(app)
+    assert "this list looks trained on" in words(app)
+    assert "Users on the list 30" in words(app)
+    assert "same people" in words(app)
+    assert members[0] not in words(app)
+    known = users_table.filter(pl.col("role") == "known_member")["user"].to_list()[:6]
+    app.text_area("cohort_ids").input("\n".join(known))
+    next(button for button in app.button if button.label == "Judge this list").click().run()
+    no_fault(app)
+    assert "6 known users" in words(app)
+    assert "looks trained on" not in words(app)

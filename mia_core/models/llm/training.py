@@ -75,9 +75,9 @@ def fit(
     optimizer = torch.optim.AdamW(parameters.values(), lr=training.learning_rate, weight_decay=training.weight_decay)
     steps_per_epoch = max(1, math.ceil(len(samples) / (training.batch_size * training.accumulation)))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, _warmup_and_decay(steps_per_epoch * training.epochs, training.warmup_share)
+        optimizer, warmup_and_decay(steps_per_epoch * training.epochs, training.warmup_share)
     )
-    checkpoint = _Checkpoint(scratch, parameters, optimizer, schedule)
+    checkpoint = Checkpoint(scratch, parameters, optimizer, schedule)
     first, best, stale = checkpoint.restore()
     half = resolve_precision(training.precision, model.device) == "bfloat16"
     model.autocast = torch.bfloat16 if half else None
@@ -129,7 +129,7 @@ def validation_loss(model: LanguageModel, samples: Sequence[Encoded], batch_size
     return total / tokens
 
 
-def _warmup_and_decay(steps: int, warmup_share: float) -> Callable[[int], float]:
+def warmup_and_decay(steps: int, warmup_share: float) -> Callable[[int], float]:
     warmup = max(1, int(warmup_share * steps))
 
     def factor(step: int) -> float:
@@ -140,7 +140,7 @@ def _warmup_and_decay(steps: int, warmup_share: float) -> Callable[[int], float]
     return factor
 
 
-class _Checkpoint:
+class Checkpoint:
     """Weights and optimizer state after the last finished epoch, written at most every few seconds."""
 
     def __init__(

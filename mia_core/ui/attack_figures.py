@@ -1,0 +1,181 @@
+"""Every attack of an audit with its figures: one chart per kind of evidence, one table, what found nothing in words."""
+
+from __future__ import annotations
+
+import polars as pl
+import streamlit as st
+
+from mia_core.report.results import AttackSummary, AuditResult, Metric
+from mia_core.report.wording import explain_chance, format_p
+from mia_core.ui import charts
+
+FIGURES = (
+    "tpr_at_fpr_0.01",
+    "tpr_at_fpr_0.05",
+    "tpr_at_fpr_0.1",
+    "accuracy",
+    "balanced_accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "precision_at_recall_0.1",
+    "precision_at_recall_0.5",
+    "precision_at_recall_0.9",
+)
+LABELS = {
+    "auc": "AUC",
+    "tpr_at_fpr_0.001": "At 0.1% false alarms",
+    "tpr_at_fpr_0.01": "At 1% false alarms",
+    "tpr_at_fpr_0.05": "At 5% false alarms",
+    "tpr_at_fpr_0.1": "At 10% false alarms",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+    "precision_at_recall_0.1": "Precision at 10% recall",
+    "precision_at_recall_0.5": "Precision at 50% recall",
+    "precision_at_recall_0.9": "Precision at 90% recall",
+}
+UNGROUPED = "Attacks"
+STRONGEST = 12
+"""Attacks in one chart; more are shown by group."""
+
+
+def group_of(attack: AttackSummary) -> str:
+    """Title of the kind of evidence an attack looks at."""
+    return attack.group or UNGROUPED
+
+
+def choose_attack(result: AuditResult, label: str, key: str) -> str:
+    """A select box over the attacks that ran: the lead first, then by group."""
+    ran = [attack for attack in result.attacks if not attack.skipped]
+    groups = list(dict.fromkeys(group_of(attack) for attack in ran))
+    ran.sort(key=lambda attack: (attack.name != result.lead, groups.index(group_of(attack))))
+    titles = {
+        attack.name: f"{attack.title} (lead)"
+        if attack.name == result.lead
+        else f"{attack.group}: {attack.title}"
+        if attack.group
+        else attack.title
+        for attack in ran
+    }
+    return str(st.selectbox(label, list(titles), format_func=titles.__getitem__, key=key))
+
+
+def show_attacks(result: AuditResult) -> None:
+    """Every attack with its figures; what leaks on purpose stands apart."""
+    st.subheader("Every attack", divider="gray")
+    for sentence in explain_chance(result):
+        st.markdown(sentence)
+    rows = _rows(result)
+    if rows.height:
+        _chart(rows)
+        if rows["status"].n_unique() > 1:
+            st.caption(
+                "Honest attacks are circles. Squares follow a published protocol. Triangles leak on purpose: they show how "
+                "published figures come about."
+            )
+    _table(result, rows)
+
+
+def _rows(result: AuditResult) -> pl.DataFrame:
+    """name, title, group, status, value, low, high of every attack that has an AUC, the highest first."""
+    rows = []
+    for attack in result.attacks:
+        auc = result.metric(attack.name, "auc")
+        if auc is not None and auc.value is not None:
+            title = attack.title + (" (lead)" if attack.name == result.lead else "")
+            limits = {"value": auc.value, "low": auc.low, "high": auc.high}
+            rows.append(
+                {"name": attack.name, "title": title, "group": group_of(attack), "status": attack.status, **limits}
+            )
+    return pl.DataFrame(rows).sort("value", descending=True, maintain_order=True) if rows else pl.DataFrame()
+
+
+def _chart(rows: pl.DataFrame) -> None:
+    if rows.height <= STRONGEST:
+        _picture(rows, "auc_by_attack")
+        return
+    ways = ("The strongest", "By group")
+    way = st.segmented_control("Shown", ways, default=ways[0], key="attacks_shown", label_visibility="collapsed")
+    if way != "By group":
+        kept = rows.with_row_index("place").filter(
+            (pl.col("place") < STRONGEST) | pl.col("title").str.ends_with(" (lead)") | (pl.col("status") != "honest")
+        )
+        _picture(kept, "auc_by_attack")
+        st.caption(
+            f"The {STRONGEST} highest of {rows.height}, the lead, and what is no honest attack. The highest of many is a "
+            "little too high by chance: the lead was named before the run."
+        )
+        return
+    domain = charts.auc_domain(rows)
+    left, right = st.columns(2, gap="medium")
+    heights = [0, 0]
+    for (group,), part in rows.group_by("group", maintain_order=True):
+        # Each goes where there is more room, so that both columns end at about the same height.
+        shorter = heights.index(min(heights))
+        heights[shorter] += part.height + 3
+        with (left, right)[shorter]:
+            st.markdown(f"**{group}**")
+            _picture(part, f"auc_by_attack.{group}", domain)
+
+
+def _picture(rows: pl.DataFrame, key: str, domain: tuple[float, float] | None = None) -> None:
+    picture = charts.auc_by_attack(rows, domain)
+    st.altair_chart(picture, alt="AUC of attacks, each with its interval", key=key)
+
+
+def _table(result: AuditResult, rows: pl.DataFrame) -> None:
+    groups = list(dict.fromkeys(group_of(attack) for attack in result.attacks))
+    wanted = groups
+    if len(groups) > 1:
+        wanted = st.multiselect("Groups", groups, placeholder="All groups", key="attack_groups") or groups
+    place = {name: i for i, name in enumerate(rows["name"])} if rows.height else {}
+    shown = [attack for attack in result.attacks if group_of(attack) in wanted]
+    shown.sort(key=lambda attack: (attack.name != result.lead, place.get(attack.name, len(place))))
+    compared = {row.attack: row for row in (result.claims.comparisons if result.claims else [])}
+    table = []
+    for attack in shown:
+        row = compared.get(attack.name)
+        table.append(
+            {
+                "Attack": attack.title + (" (lead)" if attack.name == result.lead else ""),
+                "AUC": cell(result.metric(attack.name, "auc")),
+                **(
+                    {
+                        "Adjusted p": "–" if row is None or row.adjusted_p is None else format_p(row.adjusted_p),
+                        "AUC minus the lead's": "–"
+                        if row is None or row.difference is None or row.low is None or row.high is None
+                        else f"{row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})",
+                    }
+                    if compared
+                    else {}
+                ),
+                **{LABELS[name]: cell(result.metric(attack.name, name)) for name in FIGURES},
+                "Group": group_of(attack),
+                "Status": attack.status,
+                "Sees": attack.access,
+                "What it looks at": attack.skipped or attack.summary,
+                "Passes": attack.passes,
+                "Source": attack.source,
+            }
+        )
+    height = min(460, 38 + 35 * len(table))
+    column = {"Attack": st.column_config.TextColumn(pinned=True)}
+    st.dataframe(pl.DataFrame(table), hide_index=True, height=height, column_config=column)
+    if compared:
+        st.caption(
+            "Adjusted p: how often the best of all these attacks would do as well by chance. Where the interval of the "
+            "difference holds 0, the attack and the lead cannot be told apart."
+        )
+    st.caption(
+        "“–” means that these users cannot resolve the figure: 1% FPR needs 299 held-out users, 5% needs 59, 10% needs 29."
+    )
+
+
+def cell(metric: Metric | None) -> str:
+    """A figure with its interval, or a dash."""
+    if metric is None or metric.value is None or metric.low is None or metric.high is None:
+        return "–"
+    return f"{metric.value:.3f} ({metric.low:.3f}–{metric.high:.3f})"

@@ -1,0 +1,384 @@
+"""Studies: one setting of an audit varied, or two crossed."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+import polars as pl
+import streamlit as st
+
+from mia_core import __version__, estimate
+from mia_core.data import library
+from mia_core.data.interactions import Interactions
+from mia_core.errors import ConfigError, NotFound
+from mia_core.experiment import Experiment, Runtime, Section
+from mia_core.jobs.supervisor import ensure_supervisor
+from mia_core.report.studies import (
+    STUDY_TABLES,
+    StudyResult,
+    Varied,
+    metric_title,
+    modality_sentences,
+    read_study,
+    read_study_table,
+    study_document,
+)
+from mia_core.store import home_folder
+from mia_core.study import Study, load_study, parse_study, presets, to_toml
+from mia_core.tasks import spare_cores
+from mia_core.ui import forms, frame, run_status, study_charts
+
+BUILT_IN = "built-in"
+FAMILIES = {"t5": "T5", "gpt2": "GPT-2", "llama": "LLaMA"}
+WAYS = {"preset": "A prepared study", "own": "A setting of my choice"}
+NOTHING = "nothing else"
+BESIDE = ("hit_rate_at_10", "ndcg_at_10", "loss_gap", "agreement_top1", "agreement_kl", "density", "popularity_gini")
+"""Figures of a whole audit that are worth seeing beside the leakage."""
+SIMPLE_ATTACKS = ("loss", "target_minus_base", "fused_target", "distillation")
+
+
+@st.cache_data(show_spinner=False)
+def prepared() -> dict[str, Study]:
+    """The studies that come with the product."""
+    return {name: load_study(name) for name in presets()}
+
+
+@st.cache_data(show_spinner=False)
+def settings() -> dict[str, str]:
+    """Every number and every choice of the config that can be varied, with its explanation."""
+    return dict(_settings_of(Experiment, ""))
+
+
+def _settings_of(section: type[Section], path: str) -> Iterator[tuple[str, str]]:
+    texts = forms.help_texts(section)
+    for name, field in section.model_fields.items():
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        inner = next((kind for kind in kinds if issubclass(kind, Section)), None)
+        place = f"{path}{name}"
+        if inner is not None:
+            yield from _settings_of(inner, f"{place}.")
+        elif get_origin(field.annotation) is Literal or {int, float, bool} & set(kinds) or place == "prompt.style":
+            yield place, texts.get(name, "")
+
+
+def set_up() -> None:
+    """The form of a new study."""
+    with st.container(border=True):
+        st.subheader("1 · What is varied")
+        way = (
+            st.segmented_control("Study", list(WAYS), default="preset", format_func=WAYS.__getitem__, key="study_way")
+            or "preset"
+        )
+        try:
+            study = _choose_preset() if way == "preset" else _choose_fields()
+        except ConfigError as error:
+            frame.show_error(error)
+            return
+        if study is None:
+            return
+    with st.container(border=True):
+        st.subheader("2 · Around which audit")
+        document = study.model_dump(mode="json")
+        summary = _choose_audit(study, document)
+    try:
+        study = parse_study(document)
+    except ConfigError as error:
+        frame.show_error(error)
+        return
+    seconds = sum(stage.seconds for p in study.points for stage in estimate.plan(p.experiment, summary))
+    most = run_status.duration(seconds / (spare_cores() + 1))
+    st.markdown(
+        f"**{len(study.points)} audits**, likely **at most {most}** here: what they have in common is done once."
+    )
+    if st.button("Launch the study", type="primary", icon=":material/play_arrow:", key="launch_study"):
+        payload = {
+            "study": study.model_dump(mode="json"),
+            "runtime": Runtime().model_dump(mode="json"),
+            "version": __version__,
+        }
+        job = frame.queue().submit("study", study.name, payload)
+        ensure_supervisor(home_folder())
+        st.query_params["job"] = job.id
+        st.rerun()
+    with st.expander("The same study from the command line"):
+        st.code(to_toml(study), language="toml")
+        st.markdown("Save this as `study.toml`, then `python -m mia_core study study.toml`.")
+
+
+def _choose_preset() -> Study | None:
+    studies = prepared()
+    if not studies:
+        st.info("The prepared studies lie in `assets/studies`, which is not here. Choose a setting of your own.")
+        return None
+    name = st.selectbox("Study", list(studies), format_func=lambda name: studies[name].name, key="study_preset")
+    study = studies[name]
+    st.markdown(study.summary)
+    for field in study.varied:
+        st.caption(f"Varied: {field.title} = {', '.join(str(value) for value in field.values)}")
+    return study
+
+
+def _choose_fields() -> Study | None:
+    known = settings()
+    vary: dict[str, Any] = {}
+    for i, (label, default, example) in enumerate(
+        (("Setting", "target.training.epochs", "1, 3, 6"), ("Crossed with", NOTHING, ""))
+    ):
+        left, right = st.columns(2)
+        options = list(known) if i == 0 else [NOTHING, *known]
+        path = left.selectbox(label, options, index=options.index(default), key=f"vary_{i}")
+        if path == NOTHING:
+            continue
+        written = right.text_input("Values, separated by commas", value=example, key=f"values_{i}", help=known[path])
+        values = [_value(part.strip()) for part in written.split(",") if part.strip()]
+        if not values:
+            st.info("Give at least one value.")
+            return None
+        vary[path] = values
+    name = st.text_input("Name", value=f"Study of {' and '.join(vary)}", max_chars=80, key="study_name").strip()
+    base = next(iter(prepared().values()), None)
+    experiment = base.experiment if base else Experiment()
+    return parse_study(
+        {
+            "name": name or "Study",
+            "vary": vary,
+            "experiment": {
+                **experiment.model_dump(mode="json"),
+                "attacks": {"names": SIMPLE_ATTACKS, "lead": "distillation"},
+            },
+        }
+    )
+
+
+def _value(text: str) -> Any:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False}.get(text.lower(), text)
+    return value if isinstance(value, int | float | bool | str) else text
+
+
+def _choose_audit(study: Study, document: dict[str, Any]) -> dict[str, Any]:
+    """Lays the data, the model and its training over the study's audit; returns a summary of the data."""
+    saved = {entry.key: entry for entry in library.saved(frame.store())}
+    experiment = document["experiment"]
+    left, middle, right = st.columns(3)
+    key = left.selectbox(
+        "Data set",
+        [BUILT_IN, *saved],
+        format_func=lambda k: "Built-in data (invented users)" if k == BUILT_IN else saved[k].name,
+        key="study_data",
+    )
+    if "base.family" not in study.vary:
+        families = list(FAMILIES)
+        experiment["base"]["family"] = middle.selectbox(
+            "Family", families, families.index(study.experiment.base.family), FAMILIES.__getitem__, key="study_family"
+        )
+    if "target.training.epochs" not in study.vary:
+        epochs = study.experiment.target.training.epochs
+        experiment["target"]["training"]["epochs"] = int(
+            right.number_input("Epochs of fine-tuning", 1, 1_000, epochs, key="study_epochs")
+        )
+    synthetic = study.experiment.data.synthetic
+    if key == BUILT_IN:
+        if not any(path.startswith("data.synthetic") for path in study.vary):
+            users = int(left.number_input("Invented users", 30, 20_000, synthetic.users, key="study_users"))
+            experiment["data"]["synthetic"]["users"] = users
+        users = experiment["data"]["synthetic"]["users"]
+        return {"users": users, "interactions": users * synthetic.mean_history, "ratings": True}
+    experiment["data"] |= {"source": "data-set", "key": key}
+    return _summary_of(key)
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def _summary_of(key: str) -> dict[str, Any]:
+    return Interactions.read(library.load_folder(frame.store(), key)).summary()
+
+
+@st.cache_data(show_spinner=False, max_entries=10)
+def _opened(key: str) -> tuple[StudyResult, dict[str, pl.DataFrame]]:
+    folder = frame.store().find(key)
+    if folder is None:
+        raise NotFound("The address names a study that is not in this store. Choose another below, or run it again.")
+    return read_study(folder), {name: read_study_table(folder, name) for name in STUDY_TABLES}
+
+
+def show_study(key: str) -> None:
+    """A finished study: its charts, its table, what differs between seeds, and how the features are spread."""
+    result, tables = _opened(key)
+    st.subheader("Result", divider="gray")
+    st.text(result.name)
+    if result.summary:
+        st.text(result.summary)
+    _show_failures(result)
+    figures = tables["figures"]
+    left, right = st.columns([2, 1], gap="medium")
+    metric = (
+        left.segmented_control(
+            "Leakage", result.metrics, default=result.metrics[0], format_func=metric_title, key="study_metric"
+        )
+        or result.metrics[0]
+    )
+    beside = [name for name in BESIDE if name in figures["metric"].unique()]
+    utility = right.selectbox("Beside it", beside, format_func=metric_title, key="study_beside") if beside else None
+    fields = [field for field in result.varied if field.path != "seed" or len(result.varied) == 1]
+    leaks = figures.filter((pl.col("metric") == metric) & pl.col("attack").is_in(list(result.attacks)))
+    if len(fields) == 2:
+        _show_crossed(result, leaks, figures, metric, utility)
+    else:
+        with left:
+            _show_one(fields[0], _across_seeds(result, leaks), result.attacks, metric)
+        if utility:
+            with right:
+                _show_one(fields[0], _across_seeds(result, figures.filter(metric=utility)), {"": ""}, utility)
+    if "seed" in [field.path for field in result.varied] and len(result.varied) == 2:
+        st.caption("Each dot is the mean over seeds, its bar reaches from the lowest to the highest of them.")
+    elif len(fields) == 2:
+        st.caption("The interval over users of each cell shows when it is pointed at, and stands in the table below.")
+    else:
+        st.caption("Bands and bars are intervals over users.")
+    _show_tables(result, tables)
+
+
+def _show_failures(result: StudyResult) -> None:
+    if result.failures:
+        st.warning(f"{len(result.failures)} of {result.points} audits could not be run. The others are shown.")
+        for failure in result.failures:
+            st.text(f"{failure.point}: {failure.reason}")
+    if result.invalid:
+        st.warning("These audits did not pass their gates; their figures say nothing about membership.")
+        st.text("\n".join(result.invalid))
+
+
+def _across_seeds(result: StudyResult, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows themselves or, where the seed is crossed with a setting, their mean and range over seeds."""
+    others = [field.path for field in result.varied if field.path != "seed"]
+    if not others or len(others) == len(result.varied):
+        return rows
+    summed = rows.group_by([*others, "attack", "metric"], maintain_order=True)
+    value = pl.col("value")
+    return summed.agg(value.min().alias("low"), value.max().alias("high"), value.mean().alias("value"))
+
+
+def _show_one(field: Varied, rows: pl.DataFrame, attacks: dict[str, str], metric: str) -> None:
+    points = rows.select(
+        pl.col(field.path).alias("x"), pl.col("attack").replace(attacks).alias("series"), "value", "low", "high"
+    ).drop_nulls("value")
+    if points.is_empty():
+        st.info("These users cannot resolve this figure. Choose another one, or more users.")
+        return
+    draw = study_charts.over_numbers if field.numeric and field.path != "seed" else study_charts.over_words
+    if field.path == "seed":
+        points = points.with_columns(pl.col("x").cast(pl.Int64).cast(pl.String))
+    label = f"{metric_title(metric)} for every value of {field.title}"
+    st.altair_chart(draw(points, field.title, metric_title(metric)), alt=label, key=f"study_chart_{metric}")
+
+
+def _show_crossed(
+    result: StudyResult, leaks: pl.DataFrame, figures: pl.DataFrame, metric: str, utility: str | None
+) -> None:
+    attack = st.selectbox("Attack", list(result.attacks), format_func=result.attacks.__getitem__, key="study_attack")
+    down, across = result.varied
+    parts = [(metric, leaks.filter(attack=attack)), *([(utility, figures.filter(metric=utility))] if utility else [])]
+    for column, (name, rows) in zip(st.columns(len(parts), gap="medium"), parts, strict=True):
+        named = rows.select(
+            pl.col(across.path).alias("x"), pl.col(down.path).alias("y"), "value", "low", "high"
+        ).drop_nulls("value")
+        with column:
+            if named.is_empty():
+                st.info("These users cannot resolve this figure. Choose another one, or more users.")
+                continue
+            chart = study_charts.crossed(named, across.title, down.title, metric_title(name))
+            label = f"{metric_title(name)} for every pair of {down.title} and {across.title}"
+            st.markdown(metric_title(name))
+            st.altair_chart(chart, alt=label, key=f"study_heat_{name}")
+
+
+def _show_tables(result: StudyResult, tables: dict[str, pl.DataFrame]) -> None:
+    titles = {field.path: field.title for field in result.varied}
+    figures = tables["figures"]
+    st.subheader("Every figure", divider="gray")
+    words = pl.col("metric").map_elements(metric_title, pl.String).alias("figure")
+    view = figures.select(*titles, pl.col("attack").replace(result.attacks), words, "value", "low", "high", "n")
+    st.dataframe(view.rename(titles), hide_index=True, height=320)
+    if tables["spread"].height:
+        st.subheader("Between seeds", divider="gray")
+        present = {path: title for path, title in titles.items() if path != "seed"}
+        numbers = ("mean", "standard_deviation", "lowest", "highest", "seeds")
+        spread = tables["spread"].select(*present, pl.col("attack").replace(result.attacks), words, *numbers)
+        st.dataframe(spread.rename(present | {"standard_deviation": "standard deviation"}), hide_index=True, height=260)
+        st.caption(
+            "An interval over users does not contain what another split and another training would change; this does."
+        )
+    st.subheader("One mode or several?", divider="gray")
+    for sentence in modality_sentences(tables["modality"]):
+        st.text(sentence)
+    st.caption(
+        "Dip test of each feature's distribution over users, members and held-out users apart, p < 0.05 after Holm's "
+        "correction within each audit. With few users only wide gaps are seen."
+    )
+    with st.expander("Every test"):
+        st.dataframe(tables["modality"].drop("point").rename(titles), hide_index=True)
+    places = figures.unique("point", maintain_order=True)
+    points = {row["audit"]: ", ".join(f"{titles[p]} {_plain(row[p])}" for p in titles) for row in places.to_dicts()}
+    left, middle, right = st.columns(3, vertical_alignment="bottom")
+    with left:
+        audit = st.selectbox("One of its audits", list(points), format_func=points.__getitem__, key="study_audit")
+        frame.link("results", "Open this audit", ":material/monitoring:", audit=audit)
+    middle.download_button(
+        "All figures (CSV)", figures.write_csv(), "study.csv", "text/csv", icon=":material/download:", width="stretch"
+    )
+    right.download_button(
+        "The whole study (JSON)",
+        json.dumps(study_document(result, tables), ensure_ascii=False, indent=1),
+        "study.json",
+        "application/json",
+        icon=":material/download:",
+        width="stretch",
+    )
+
+
+def _plain(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def show_finished() -> None:
+    """Past studies, each with the way to it."""
+    found = frame.store().entries("study")
+    if found:
+        st.subheader("Finished studies", divider="gray")
+    for entry in found:
+        with st.container(border=True):
+            name, when, link = st.columns([4, 2, 2], vertical_alignment="center")
+            name.text(entry.name)
+            when.caption(entry.created[:16].replace("T", " ") + " UTC")
+            with link:
+                frame.link("studies", "Open", None, study=entry.key)
+
+
+st.title("Studies")
+st.html(
+    '<p class="ms-quiet">What makes a recommender give people away? Vary one setting of an audit, or cross two, and see '
+    "leakage and usefulness side by side.</p>"
+)
+job_id, study_key = st.query_params.get("job"), st.query_params.get("study")
+if job_id and not study_key:
+    job = run_status.show_job(job_id)
+    if job is not None and job.state == "finished" and job.result_key:
+        study_key = job.result_key
+        st.query_params.from_dict({"study": study_key})
+if study_key:
+    try:
+        show_study(study_key)
+    except NotFound as error:
+        st.warning(str(error), icon=":material/search_off:")
+if job_id or study_key:
+    if st.button("Set up another study", icon=":material/add:", key="another_study"):
+        st.query_params.clear()
+        st.rerun()
+else:
+    set_up()
+show_finished()
