@@ -382,7 +382,7 @@ def _evidence(lookup: LookupResult, own: bool) -> list[str]:
         f"{ground}the model's behaviour on this history is more member-like than on {compared} comparable held-out "
         f"users (p = {format_p(lookup.p_value)}, n = {n:,} calibration users)."
     )
-    expected = max(1, round(lookup.p_value * 1_000))
+    expected = max(1, math.ceil(lookup.p_value * 1_000 - 1e-3))
     if expected < 1_000:
         meaning = (
             f"Of 1,000 such users whose data were not used, about {expected:,} would look at least this member-like."
