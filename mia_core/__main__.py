@@ -279,9 +279,11 @@ def _history_lines(path: Path) -> list[str]:
 def _lines(path: Path, option: str, when_large: str, when_empty: str) -> list[str]:
     """The lines of a text file that are not empty."""
     try:
-        if path.stat().st_size > LARGEST_TEXT:
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST_TEXT + 1)
+        if len(content) > LARGEST_TEXT:
             raise DataError(f"{option} {str(path)!r} is larger than {LARGEST_TEXT:,} bytes; {when_large}")
-        text = path.read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise DataError(f"{option} {str(path)!r} cannot be read: {reason}") from None
