@@ -12,11 +12,12 @@ from mia_core.jobs.run_job import read_lookup
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.report.lookup import lookup_user, weigh
 from mia_core.report.results import AuditResult, LookupResult
-from mia_core.report.wording import MANY_ATTACKS, explain_lookup, explain_posterior, no_posterior
+from mia_core.report.wording import MANY_ATTACKS, explain_lookup, explain_posterior, format_p, no_posterior
 from mia_core.store import home_folder
 from mia_core.ui import charts, frame, run_status
 
-LARGEST_HISTORY = 1_000_000
+LARGEST_HISTORY = 1
+"""Megabytes of a history that is given as a file."""
 UNSET = None
 PRIORS = (UNSET, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 
@@ -41,13 +42,15 @@ def by_history(audit: str) -> None:
     """The form for somebody whose history is pasted; scoring it is background work."""
     with st.form("history_form", border=True):
         pasted = st.text_area("Titles or item ids, one a line, the oldest first", height=220, key="pasted_history")
-        file = st.file_uploader("…or a text file", type=["txt", "csv"], key="history_file")
+        file = st.file_uploader(
+            "…or a text file", type=["txt", "csv"], max_upload_size=LARGEST_HISTORY, key="history_file"
+        )
         asked = st.form_submit_button("Score this history", type="primary", icon=":material/search:")
     st.caption(
         "The history is erased from the job list when it has been scored; the result keeps the lines that were not found."
     )
     if asked:
-        text = pasted or (file.getvalue()[:LARGEST_HISTORY].decode("utf-8-sig", errors="replace") if file else "")
+        text = pasted or (file.getvalue().decode("utf-8-sig", errors="replace") if file else "")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if not lines:
             st.warning("Paste at least one line, or choose a file.")
@@ -58,8 +61,12 @@ def by_history(audit: str) -> None:
         st.rerun()
     job_id = st.query_params.get("job")
     if job_id:
-        asked_job = run_status.show_job(job_id)
-        if asked_job is not None and asked_job.state == "finished":
+        asked_job = run_status.show_job(job_id, "lookup")
+        if asked_job is not None and asked_job.payload.get("audit") != audit:
+            st.info(
+                "The last history was scored against another audit. Choose that audit above, or score it again here."
+            )
+        elif asked_job is not None and asked_job.state == "finished":
             show(read_lookup(frame.store(), asked_job.result_key), audit)
 
 
@@ -81,7 +88,7 @@ def show(found: LookupResult, audit: str) -> None:
         )
         cards[1].metric(
             "p-value",
-            "–" if found.p_value is None else f"{found.p_value:.3f}",
+            "–" if found.p_value is None else format_p(found.p_value),
             border=True,
             help="Share of comparable held-out users at least so member-like, the person included.",
         )
@@ -95,7 +102,7 @@ def show(found: LookupResult, audit: str) -> None:
             "More member-like than",
             "–" if found.share_below is None else f"{found.share_below:.1%}",
             border=True,
-            help=f"of {found.calibration_users} calibration users",
+            help=f"Share of the {found.calibration_users:,} comparable held-out users who look less member-like.",
         )
         if found.held_out_scores:
             picture = charts.place(found.member_scores, found.held_out_scores, found.score)

@@ -40,7 +40,7 @@ if job_id is None:
         frame.link("data", "Bring your data", ":material/upload_file:")
         frame.link("audit", "Set up an audit", ":material/science:")
 else:
-    run_status.show_job(job_id, audience="demo")
+    run_status.show_job(job_id)
     if st.button("Back to the start", icon=":material/arrow_back:", key="back_to_start"):
         del st.query_params["job"]
         st.rerun()

@@ -366,7 +366,7 @@ st.html(
 )
 job_id, study_key = st.query_params.get("job"), st.query_params.get("study")
 if job_id and not study_key:
-    job = run_status.show_job(job_id)
+    job = run_status.show_job(job_id, "study")
     if job is not None and job.state == "finished" and job.result_key:
         study_key = job.result_key
         st.query_params.from_dict({"study": study_key})

@@ -39,6 +39,7 @@ h1 {letter-spacing: -0.02em;}
 [data-testid="stSidebar"] img {height: 2.2rem;}
 .ms-lead {font-size: 1.2rem; line-height: 1.55; max-width: 46rem;}
 .ms-quiet {opacity: 0.78; max-width: 46rem;}
+[data-testid="stBaseButton-segmented_controlActive"] p {font-weight: 650;}
 @media (max-width: 640px) {
   .block-container {padding-left: 1rem; padding-right: 1rem;}
   h1 {font-size: 1.6rem !important;}
@@ -134,16 +135,23 @@ def chosen_audit() -> str | None:
         return None
     keys = [entry.key for entry in found]
     asked = st.query_params.get("audit", "")
-    if asked and asked not in keys:
-        raise NotFound(
-            "The address names an audit that is not in this store. Choose another under Results, or run it again."
-        )
+    unknown = bool(asked) and asked not in keys
+    if unknown:
+        st.warning("The address names an audit that is not in this store. Choose another here, or run it again.")
     names = {entry.key: f"{entry.name} · {entry.created[:16].replace('T', ' ')} · {entry.key[:8]}" for entry in found}
-    if len(keys) == 1:
+    if len(keys) == 1 and not unknown:
         key = keys[0]
+        st.text(names[key])
     else:
-        index = keys.index(asked) if asked else 0
-        key = st.selectbox("Audit", keys, index=index, format_func=lambda k: names[k], key="chosen_audit")
+        index = None if unknown else keys.index(asked or keys[0])
+        key = st.selectbox(
+            "Audit", keys, index=index, format_func=names.__getitem__, placeholder="Choose an audit", key="chosen_audit"
+        )
+    if key is None:
+        st.stop()
+    if unknown:
+        st.query_params["audit"] = key
+        st.rerun()
     if st.query_params.get("audit") != key:
         st.query_params["audit"] = key
     return key

@@ -59,14 +59,14 @@ def duration(seconds: float | None) -> str:
     return f"about {seconds / 3_600:.1f} hours"
 
 
-def show_job(job_id: str, audience: str = "audit") -> Job | None:
-    """Everything about one job; it keeps itself up to date while the job is active."""
+def show_job(job_id: str, kind: str = "audit") -> Job | None:
+    """Everything about one job of a kind; it keeps itself up to date while the job is active."""
     try:
         job = frame.queue().get(job_id)
     except NotFound:
-        st.info(
-            "The address names a job that is not known here. It may have been removed; past audits are listed below."
-        )
+        job = None
+    if job is None or job.kind != kind:
+        st.info(f"The address names {'an' if kind == 'audit' else 'a'} {kind} that is not known here.")
         return None
     if job.state in ACTIVE:
         _live(job_id)
@@ -123,12 +123,15 @@ def _finished(job: Job) -> None:
 
 
 def _stopped(job: Job) -> None:
+    # A pasted history is erased with the end of its job, so that a lookup cannot go on.
+    lookup = job.kind == "lookup"
+    kept = "The history was erased; paste it again to retry." if lookup else "What was done is kept."
     if job.state == "failed":
-        st.error(f"This {job.kind} stopped before it was finished. What was done is kept.", icon=":material/error:")
+        st.error(f"This {job.kind} stopped before it was finished. {kept}", icon=":material/error:")
         st.text(job.message)
     else:
-        st.warning(f"This {job.kind} was cancelled. What was done is kept.", icon=":material/stop_circle:")
-    if st.button("Go on from where it stopped", key=f"retry_{job.id}", icon=":material/replay:"):
+        st.warning(f"This {job.kind} was cancelled. {kept}", icon=":material/stop_circle:")
+    if not lookup and st.button("Go on from where it stopped", key=f"retry_{job.id}", icon=":material/replay:"):
         again = frame.queue().retry(job.id)
         ensure_supervisor(home_folder())
         st.query_params["job"] = again.id
@@ -137,6 +140,11 @@ def _stopped(job: Job) -> None:
 
 def show_jobs() -> None:
     """Past and present audits, each with the way to it."""
+    active = any(job.kind == "audit" for job in frame.queue().active())
+    st.fragment(_list_jobs, run_every=4 if active else None)()
+
+
+def _list_jobs() -> None:
     jobs = [job for job in frame.queue().jobs(20) if job.kind == "audit"]
     if not jobs:
         return

@@ -109,7 +109,7 @@ def test_results_lead_with_plain_words_and_intervals(open_page: Open, saved: Aud
     assert f"AUC {auc.value:.3f}" in words(app)
     assert f"95% interval {auc.low:.3f}–{auc.high:.3f}" in words(app)
     # 70 audited held-out users cannot resolve 1%.
-    assert "At 1% false alarms –" in words(app)
+    assert "Found at 1% false alarms –" in words(app)
     assert "299" in words(app)
     assert app.query_params["audit"] == saved.key
 
@@ -146,6 +146,45 @@ def test_an_audit_that_is_gone_is_explained(open_page: Open, saved: AuditResult)
     app = open_page("results", audit="f" * 64)
     no_fault(app)
     assert "not in this store" in words(app)
+    app.selectbox("chosen_audit").select(saved.key).run()
+    no_fault(app)
+    assert "not in this store" not in words(app)
+    assert app.query_params["audit"] == saved.key
+
+
+def test_a_cancelled_lookup_asks_for_the_history_again(open_page: Open, saved: AuditResult, store: Store) -> None:
+    queue = Queue(store.home)
+    job = queue.submit("lookup", "Lookup of a pasted history", {"audit": saved.key, "history": ["Heat (1995)"]})
+    queue.cancel(job.id)
+    app = open_page("lookup", audit=saved.key, job=job.id)
+    no_fault(app)
+    assert "This lookup was cancelled. The history was erased; paste it again" in words(app)
+    assert not any(button.key == f"retry_{job.id}" for button in app.button)
+
+
+@pytest.mark.parametrize("page", ["start", "audit", "lookup"])
+def test_a_job_of_another_kind_in_the_address_is_explained(
+    page: str, open_page: Open, saved: AuditResult, store: Store
+) -> None:
+    queue = Queue(store.home)
+    job = queue.submit("audit" if page == "lookup" else "lookup", "Other", {"audit": saved.key})
+    queue.claim()
+    queue.finish(job.id, saved.key)
+    app = open_page(page, job=job.id)
+    no_fault(app)
+    assert "not known here" in words(app)
+
+
+def test_the_answer_to_a_history_is_not_shown_under_another_audit(
+    open_page: Open, saved: AuditResult, store: Store
+) -> None:
+    queue = Queue(store.home)
+    job = queue.submit("lookup", "Lookup of a pasted history", {"audit": "f" * 64, "history": ["Heat (1995)"]})
+    queue.claim()
+    queue.finish(job.id, "e" * 64)
+    app = open_page("lookup", audit=saved.key, job=job.id)
+    no_fault(app)
+    assert "scored against another audit" in words(app)
 
 
 def test_a_saved_data_set_is_offered_and_launched(open_page: Open, store: Store) -> None:
@@ -208,6 +247,8 @@ def test_a_folder_of_this_machine_is_previewed_and_its_columns_can_be_corrected(
     app.selectbox("map_item").select("thing").run()
     no_fault(app)
     assert "Users 3" in words(app)
+    assert "0 of 3 users have the 9 interactions" in words(app)
+    assert "too few" in words(app)
 
 
 def test_a_damaged_file_is_explained_and_nothing_is_lost(open_page: Open, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from mia_core.seeds import derive_seed, generator
 if TYPE_CHECKING:
     from mia_core.experiment import Lora, Training
 
-TOKENS_PER_PASS = {"cpu": 4_000, "cuda": 65_536}
+TOKENS_PER_PASS = {"cpu": 2_000, "cuda": 65_536}
 """More at once no longer fit a CPU's cache; a GPU is kept busy by many."""
 FILLER = Encoded((0,), ())
 """Makes up the rows of an adapter whose batch is smaller than the others'; it has no answer and thus no loss."""
