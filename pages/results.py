@@ -7,7 +7,7 @@ import json
 import polars as pl
 import streamlit as st
 
-from mia_core.report.export import metrics_document
+from mia_core.report.export import metrics_document, users_csv
 from mia_core.report.results import AuditResult, Metric
 from mia_core.report.wording import explain_metric, headline
 from mia_core.types import Role
@@ -46,6 +46,8 @@ def view_title(view: str) -> str:
 def show_headline(result: AuditResult) -> None:
     """What was found, and what a reader must know with it."""
     st.html(f'<p class="ms-lead">{headline(result)}</p>')
+    if result.config["target"]["world"] == "members":
+        st.caption("Members: users whose data trained the model. Held-out users: comparable users whose data did not.")
     if result.notes:
         with st.container(border=True):
             st.markdown(":material/info: **Please note**")
@@ -56,8 +58,10 @@ def show_headline(result: AuditResult) -> None:
     ]
     shown = [metric for metric in cards if metric is not None]
     for column, metric in zip(st.columns(max(1, len(shown))), shown, strict=False):
-        column.metric(LABELS[metric.metric], _value(metric), help=explain_metric(metric), border=True)
-        column.caption(_interval(metric))
+        column.metric(
+            LABELS[metric.metric], _value(metric), help=explain_metric(metric, _confidence(result)), border=True
+        )
+        column.caption(_interval(metric, _confidence(result)))
 
 
 def show_curves(result: AuditResult) -> None:
@@ -72,7 +76,9 @@ def show_curves(result: AuditResult) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.altair_chart(charts.roc(points, logarithmic=False), alt="ROC curve on linear axes", key="roc_linear")
-        st.caption("Linear axes. The dotted diagonal is guessing; the band is the 95% interval over users.")
+        st.caption(
+            f"Linear axes. The dotted diagonal is guessing; the band is the {100 * _confidence(result):g}% interval over users."
+        )
     with right:
         st.altair_chart(charts.roc(points, logarithmic=True), alt="ROC curve on logarithmic axes", key="roc_log")
         st.caption(
@@ -156,6 +162,7 @@ def show_users(result: AuditResult) -> None:
     if wanted:
         chosen = chosen.filter(pl.col("user").str.contains(wanted, literal=True))
     score, p = f"score.{result.lead}", f"p.{result.lead}"
+    chosen = chosen.with_columns(pl.col("role").replace_strict(ROLES, return_dtype=pl.String))
     if score in chosen.columns:
         chosen = chosen.sort(score, descending=True, nulls_last=True)
         names = {
@@ -182,7 +189,7 @@ def show_users(result: AuditResult) -> None:
         column_config={
             "score": st.column_config.NumberColumn(format="%.3f", help="Higher = likelier member"),
             "p-value": st.column_config.NumberColumn(
-                format="%.3f", help="Share of comparable held-out users at least so member-like"
+                format="%.2g", help="Share of comparable held-out users at least so member-like"
             ),
             "p, like users": st.column_config.NumberColumn(
                 format="%.3f", help="The same among held-out users of like history length and popularity alone"
@@ -205,7 +212,7 @@ def show_users(result: AuditResult) -> None:
     document = json.dumps(metrics_document(result, users), ensure_ascii=False, indent=1)
     first, second = st.columns(2)
     first.download_button(
-        "All users (CSV)", users.write_csv(), "users.csv", "text/csv", icon=":material/download:", width="stretch"
+        "All users (CSV)", users_csv(users), "users.csv", "text/csv", icon=":material/download:", width="stretch"
     )
     second.download_button(
         "All figures (JSON)", document, "audit.json", "application/json", icon=":material/download:", width="stretch"
@@ -229,12 +236,15 @@ def _value(metric: Metric) -> str:
     return f"{metric.value:.3f}" if metric.metric in ("auc", "f1") else f"{metric.value:.0%}"
 
 
-def _interval(metric: Metric) -> str:
+def _confidence(result: AuditResult) -> float:
+    return float(result.config["evaluation"]["confidence"])
+
+
+def _interval(metric: Metric, confidence: float) -> str:
     if metric.value is None or metric.low is None or metric.high is None:
-        return metric.reason
-    if metric.metric in ("auc", "f1"):
-        return f"95% interval {metric.low:.3f}–{metric.high:.3f}, {metric.n} users"
-    return f"95% interval {metric.low:.0%}–{metric.high:.0%}, {metric.n} users"
+        return metric.reason[:1].upper() + metric.reason[1:]
+    shown = ".3f" if metric.metric in ("auc", "f1") else ".0%"
+    return f"{100 * confidence:g}% interval {metric.low:{shown}}–{metric.high:{shown}}, {metric.n:,} users"
 
 
 st.title("Results")

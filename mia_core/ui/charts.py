@@ -15,7 +15,7 @@ from mia_core.types import Role
 
 MEMBER, HELD_OUT = "#0072B2", "#D55E00"
 MEMBER_LABEL, HELD_OUT_LABEL = "Members", "Held-out users"
-SUBJECT = "#CC79A7"
+SUBJECT = "#C2528B"
 QUIET = "#8a94a0"
 LABEL = "#7d8791"
 """Text in a chart: dark enough on light, light enough on dark."""
@@ -91,10 +91,11 @@ def place(member_scores: Sequence[float], held_out_scores: Sequence[float], scor
     label = subject.mark_text(
         align="right" if score > middle else "left",
         dx=-7 if score > middle else 7,
-        baseline="top",
+        baseline="bottom",
         color=SUBJECT,
+        fontSize=13,
         fontWeight="bold",
-    ).encode(x="value:Q", y=alt.value(4), text="label:N")
+    ).encode(x="value:Q", y=alt.value(-3), text="label:N")
     return alt.LayerChart(layer=[*distributions, rule, label]).properties(height=290)
 
 
@@ -110,7 +111,8 @@ def roc(points: pl.DataFrame, *, logarithmic: bool) -> alt.Chart | alt.LayerChar
         points = points.with_columns(pl.col("fpr", "tpr", "low", "high").clip(lower_bound=floor))
     points = points.with_columns(few=pl.col("false_positives") < FEWEST_FALSE_POSITIVES)
     kind = {"type": "log", "domain": [floor, 1]} if logarithmic else {"domain": [0, 1]}
-    axis = alt.Axis(format="~%" if not logarithmic else "~p", tickCount=5)
+    decades = [10.0**-power for power in range(round(-np.log10(floor)) + 1)]
+    axis = alt.Axis(format="~p", values=decades) if logarithmic else alt.Axis(format="~%", tickCount=5)
     x = alt.X("fpr:Q", title="Held-out users wrongly accused (FPR)", scale=alt.Scale(**kind), axis=axis)
     y = alt.Y("tpr:Q", title="Members recognised (TPR)", scale=alt.Scale(**kind), axis=axis)
     tips = [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("fpr", "tpr", "low", "high")] + ["false_positives:Q"]
