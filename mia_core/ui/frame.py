@@ -39,7 +39,7 @@ h1 {letter-spacing: -0.02em;}
 [data-testid="stSidebar"] img {height: 2.2rem;}
 .ms-lead {font-size: 1.2rem; line-height: 1.55; max-width: 46rem;}
 .ms-quiet {opacity: 0.78; max-width: 46rem;}
-[data-testid="stBaseButton-segmented_controlActive"] p {font-weight: 650;}
+[data-variant="segmented_control"][data-selected="true"] {color: inherit !important; font-weight: 650;}
 @media (max-width: 640px) {
   .block-container {padding-left: 1rem; padding-right: 1rem;}
   h1 {font-size: 1.6rem !important;}
