@@ -24,10 +24,10 @@ FIGURES = (
 )
 LABELS = {
     "auc": "AUC",
-    "tpr_at_fpr_0.001": "At 0.1% false alarms",
-    "tpr_at_fpr_0.01": "At 1% false alarms",
-    "tpr_at_fpr_0.05": "At 5% false alarms",
-    "tpr_at_fpr_0.1": "At 10% false alarms",
+    "tpr_at_fpr_0.001": "Found at 0.1% false alarms",
+    "tpr_at_fpr_0.01": "Found at 1% false alarms",
+    "tpr_at_fpr_0.05": "Found at 5% false alarms",
+    "tpr_at_fpr_0.1": "Found at 10% false alarms",
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "precision": "Precision",

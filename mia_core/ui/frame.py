@@ -140,8 +140,8 @@ def chosen_audit() -> str | None:
         st.warning("The address names an audit that is not in this store. Choose another here, or run it again.")
     names = {entry.key: f"{entry.name} · {entry.created[:16].replace('T', ' ')} · {entry.key[:8]}" for entry in found}
     if len(keys) == 1 and not unknown:
-        key = keys[0]
-        st.text(names[key])
+        key: str | None = keys[0]
+        st.text(names[keys[0]])
     else:
         index = None if unknown else keys.index(asked or keys[0])
         key = st.selectbox(
