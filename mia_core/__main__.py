@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,13 +14,13 @@ import typer
 from rich.console import Console
 
 from mia_core import __version__
-from mia_core.errors import Cancelled, ConfigError, DataError, MemberScopeError
+from mia_core.errors import Cancelled, ConfigError, DataError, MemberScopeError, NotFound
 from mia_core.terminal import ProgressBars, printable, show_audits, show_cohort, show_lookup, show_report
 
 if TYPE_CHECKING:
     from mia_core.experiment import Experiment
     from mia_core.report.results import AuditResult, LookupResult
-    from mia_core.store import Store
+    from mia_core.store import Entry, Store
 
 # What a command needs is imported in the command, so that --help and list start without a wait.
 application = typer.Typer(
@@ -197,6 +198,38 @@ def report(audit: Audit, json_path: Json = None) -> None:
     result = read_result(find_audit(store, audit).path)
     show_report(Console(), result)
     _write_json(store, result, json_path)
+
+
+@application.command()
+def remove(
+    audit: Annotated[str | None, typer.Argument(metavar="AUDIT", help="As for report.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Instead: a saved data set, with every audit of it.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+) -> None:
+    """Delete an audit, or a saved data set, with everything that nothing else rests on."""
+    from mia_core.data import library
+    from mia_core.report.lookup import find_audit
+    from mia_core.report.removal import remove_audit, remove_data_set
+
+    if (audit is None) == (data is None):
+        raise ConfigError("remove: give either an AUDIT or --data NAME")
+    store = _store()
+    entry = find_audit(store, audit) if audit is not None else _saved_data(library.saved(store), str(data))
+    if not yes and not typer.confirm(f"Delete {printable(entry.name)!r} ({entry.key[:12]}) for good?"):
+        raise Cancelled("nothing was deleted")
+    if audit is not None:
+        typer.echo(f"Deleted, with {remove_audit(store, entry.key) - 1} parts that nothing else rests on.")
+    else:
+        typer.echo(f"Deleted, with {remove_data_set(store, entry.key)} audits of it.")
+
+
+def _saved_data(saved: Sequence[Entry], name: str) -> Entry:
+    for entry in saved:
+        if name in (entry.key, entry.name):
+            return entry
+    raise NotFound(f"--data {name!r}: there is no saved data set of this name; the Data page shows them all")
 
 
 @application.command("list")

@@ -101,6 +101,7 @@ def _placebo(run: Run, placebo: Callable[[], AuditResult]) -> Gate:
         result = placebo()
     except MemberScopeError as error:
         return Gate("placebo", True, None, None, 0, f"The placebo could not be run: {error}", way_out)
+    run.used |= {result.key, *result.artifacts}
     folder = run.store.find(result.key)
     assert folder is not None  # noqa: S101 - it has just been finished
     users = read_table(folder, "users").filter(pl.col("role").is_in([Role.AUDITED_MEMBER, Role.AUDITED_HELD_OUT]))

@@ -21,7 +21,7 @@ GATES = "Gates: blind, placebo, null"
 TRAIN_SECONDS = 1 / 280
 OBSERVE_SECONDS = 1 / 700
 # An adapter's share of a training that adapters share, of one of its own.
-TOGETHER = 0.75
+TOGETHER = 0.8
 # A hub-sized model is slower by its number of weights; without opening it, by this guess.
 LARGE_MODEL_FACTOR = 150.0
 OTHER_TEMPLATES = 2

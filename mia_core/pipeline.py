@@ -200,6 +200,7 @@ def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _F
         device=device_name(run.device),
         gates=gates,
         claims=claims,
+        artifacts=sorted(run.used),
         versions={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "scikit-learn")},
     )
     tables = {"users": users, "features": features, "list_bound": list_bound(run, users)}

@@ -101,6 +101,8 @@ class Run:
     progress: Progress
     device: torch.device
     times: list[StageTime] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+    """Every artifact that this audit built or found: what goes when the audit is deleted."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -121,6 +123,7 @@ class Run:
             write(folder)
 
         self._asked = True
+        self.used.add(key)
         return self.store.build(key, kind, build_and_note, name=name, keep=keep)
 
     # Users and their windows

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -31,7 +31,8 @@ def map_tasks(function: Callable[[Item], Result], items: Sequence[Item], workers
         yield from map(function, items)
         return
     with _pool(min(workers, len(items))) as pool, _ended_early():
-        yield from pool.map(function, items)
+        for future in [pool.submit(function, item) for item in items]:
+            yield _awaited(future)
 
 
 @contextmanager
@@ -46,7 +47,14 @@ def in_background(function: Callable[[Item], Result], item: Item) -> Iterator[Ca
     with _pool(1) as pool:
         future: Future[Result] = pool.submit(function, item)
         with _ended_early():
-            yield future.result
+            yield lambda: _awaited(future)
+
+
+def _awaited(future: Future[Result]) -> Result:
+    """The result of work in another process; meanwhile an interrupt is heard, whichever thread it reaches."""
+    while not future.done():
+        wait([future], timeout=0.5)
+    return future.result()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from mia_core.data.interactions import Interactions
 from mia_core.data.split import FEWEST_USERS
 from mia_core.errors import DataError, MemberScopeError
 from mia_core.experiment import Columns, Experiment, Synthetic
+from mia_core.report.removal import remove_data_set
 from mia_core.ui import charts, forms, frame
 
 WAYS = {"upload": "Upload", "folder": "From this machine", "built-in": "Built-in data"}
@@ -202,4 +203,14 @@ if kept:
         ),
         hide_index=True,
     )
-    frame.link("audit", "Set up an audit with one of them", ":material/science:")
+    left, right = st.columns(2, vertical_alignment="center")
+    with left:
+        frame.link("audit", "Set up an audit with one of them", ":material/science:")
+    with right, st.popover("Delete one of them", icon=":material/delete:"):
+        names = {entry.key: entry.name for entry in kept}
+        chosen = st.selectbox("Data set", list(names), format_func=names.__getitem__, key="data_to_delete")
+        st.markdown("Every audit of it goes with it, for good.")
+        if st.button("Delete for good", type="primary", key="delete_data"):
+            remove_data_set(frame.store(), str(chosen))
+            st.cache_data.clear()
+            st.rerun()

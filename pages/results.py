@@ -8,6 +8,7 @@ import polars as pl
 import streamlit as st
 
 from mia_core.report.export import metrics_document, users_csv
+from mia_core.report.removal import remove_audit
 from mia_core.report.results import AuditResult, Metric
 from mia_core.report.wording import explain_metric, headline
 from mia_core.types import Role
@@ -228,6 +229,18 @@ def show_origin(result: AuditResult) -> None:
         st.dataframe(pl.DataFrame(rows), hide_index=True)
         st.json(result.config, expanded=False)
         st.caption(f"Audit {result.key}")
+        with st.popover("Delete this audit", icon=":material/delete:"):
+            st.markdown(
+                "Its figures, models and observations go for good, and its copy of the data, unless another audit rests on "
+                "them. A data set that was saved on the Data page stays there."
+            )
+            if st.button("Delete for good", type="primary", key="delete_audit"):
+                remove_audit(frame.store(), result.key)
+                for job in frame.queue().jobs(1_000):
+                    if job.result_key == result.key:
+                        frame.queue().remove(job.id)
+                st.cache_data.clear()
+                frame.go("start")
 
 
 def _value(metric: Metric) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+import psutil
 import pytest
 
 from mia_core import __main__ as command_line
@@ -307,3 +308,23 @@ def test_studies_are_listed_and_wrong_ones_explained(store: Store, run: Callable
         assert hint in ran.err
     assert run("study", "alpha", "--data", tmp_path / "missing.csv").code == 3
     assert store.entries() == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_a_study_and_the_processes_of_its_audits(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    config = tmp_path / "study.toml"
+    config.write_text(STUDY.replace('"prompt.windows" = [1, 2]', '"target.training.epochs" = [900, 901]'))
+    environment = {**os.environ, "MIA_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mia_core", "study", str(config)]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while not list((tmp_path / "home").glob("scratch/*/*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "run the same command again" in err
+    assert "Traceback" not in err
+    assert not psutil.wait_procs(workers, timeout=10)[1]

@@ -142,6 +142,8 @@ class AuditResult:
     gates: list[Gate] = field(default_factory=list)
     """Checks that must hold before any result is believed."""
     claims: Claims | None = None
+    artifacts: list[str] = field(default_factory=list)
+    """Keys of everything in the store that this audit rests on; some of it may be shared with other audits."""
 
     @property
     def valid(self) -> bool:

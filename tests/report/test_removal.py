@@ -1,0 +1,64 @@
+"""Deleting takes with it what nothing else rests on, and nothing that something else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from mia_core.data import library
+from mia_core.data.synthetic import generate
+from mia_core.experiment import Synthetic
+from mia_core.report.export import users_csv
+from mia_core.report.removal import remove_audit, remove_data_set
+from mia_core.report.results import AuditResult, read_table
+from mia_core.store import Store
+
+OTHER = "cd34" + "0" * 60
+OWN_MODEL, SHARED_MODEL = "a1" + "0" * 62, "b2" + "0" * 62
+
+
+@pytest.fixture
+def two_audits(
+    store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[[AuditResult], AuditResult]
+) -> tuple[AuditResult, AuditResult]:
+    for key in (OWN_MODEL, SHARED_MODEL):
+        store.build(key, "model", lambda folder: (folder / "weights").write_bytes(b"w") and None)
+    first = save_audit(make_result(artifacts=[OWN_MODEL, SHARED_MODEL]))
+    second = save_audit(make_result(key=OTHER, name="Other", artifacts=[SHARED_MODEL]))
+    return first, second
+
+
+def test_what_another_audit_rests_on_stays(store: Store, two_audits: tuple[AuditResult, AuditResult]) -> None:
+    first, second = two_audits
+    assert remove_audit(store, first.key) == 2
+    assert store.find(first.key) is None
+    assert store.find(OWN_MODEL) is None
+    assert store.find(SHARED_MODEL) is not None
+    assert store.find(second.key) is not None
+    assert remove_audit(store, second.key) == 2
+    assert store.find(SHARED_MODEL) is None
+    assert remove_audit(store, second.key) == 0
+
+
+def test_a_data_set_goes_with_its_audits(
+    store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[[AuditResult], AuditResult]
+) -> None:
+    key = library.save(store, generate(Synthetic(users=40, items=30), 0), "Films")
+    config = {**make_result().config, "data": {"source": "data-set", "key": key}}
+    of_it = save_audit(make_result(config=config))
+    other = save_audit(make_result(key=OTHER))
+    assert remove_data_set(store, key) == 1
+    assert library.saved(store) == []
+    assert store.find(of_it.key) is None
+    assert store.find(other.key) is not None
+
+
+def test_a_spreadsheet_does_not_run_an_id(saved: AuditResult, store: Store) -> None:
+    folder = store.find(saved.key)
+    assert folder is not None
+    users = read_table(folder, "users").head(3).with_row_index().drop("index")
+    users[0, "user"] = "=HYPERLINK(1)"
+    text = users_csv(users)
+    assert "'=HYPERLINK(1)" in text
+    assert "\n=" not in text
