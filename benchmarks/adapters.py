@@ -3,7 +3,7 @@
     python benchmarks/adapters.py [--family t5] [--adapters 16] [--samples 320] [--history 9]
 
 Both take the same steps on the same samples with the same offline base (random weights serve), in the same process; the
-ratio is what counts. Every second training of one adapter is timed between two trainings of all together.
+ratio is what counts. One after another is timed on two of the adapters, in turn with all together.
 """
 
 from __future__ import annotations
