@@ -43,6 +43,8 @@ def placebo_experiment(experiment: Experiment, data_key: str) -> Experiment:
     document["name"] = f"{experiment.name} (placebo)"
     document["data"] = {"source": "kept", "key": data_key}
     document["target"]["world"] = "null"
+    # How well it recommends does not matter to the gate.
+    document["evaluation"]["ranked_users"] = 0
     return Experiment.model_validate(document)
 
 

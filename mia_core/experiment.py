@@ -338,7 +338,7 @@ class Evaluation(Section):
     negatives: Annotated[int, Field(ge=1, le=1_000)] = 50
     """Sampled items each true next item is ranked against (HR@10, NDCG@10)."""
     ranked_users: Annotated[int, Field(ge=0, le=100_000)] = 60
-    """Held-out users on whom recommendation quality is measured; 0 switches it off."""
+    """Held-out users on whom recommendation quality is measured; 0 switches it off, and the references' agreement too."""
 
 
 class Experiment(Section):

@@ -150,7 +150,7 @@ def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _F
 
     with run.stage(estimate.QUALITY):
         quality = _quality(run)
-        agreements = _agreement(run, needs)
+        agreements = _agreement(run, needs) if config.evaluation.ranked_users else []
 
     # So little work is slower when it is shared out over cores.
     with run.stage(estimate.ATTACK), threadpool_limits(1):

@@ -27,8 +27,9 @@ SOURCES = {
     "local": "A model folder on this machine",
     "hub": "A model from the hub",
     "own": "My own fine-tuned model",
+    "lists": "Only what it recommended (lists or text)",
 }
-TUNINGS = {"full": "All weights", "lora": "LoRA adapters"}
+TUNINGS = {"full": "All weights", "lora": "LoRA adapters", "prompt": "Not at all: it serves from its prompt"}
 
 
 def choose_data() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -90,12 +91,22 @@ def choose_model() -> dict[str, Any]:
         base["revision"] = right.text_input(
             "Revision", key="revision", help="A commit, tag or branch; empty: the newest."
         )
-    else:
+    elif source == "own":
         return own_model()
-    target["tuning"] = (
+    else:
+        return only_lists()
+    tuning = (
         st.segmented_control("Fine-tune", list(TUNINGS), default="full", format_func=TUNINGS.__getitem__, key="tuning")
         or "full"
     )
+    if tuning == "prompt":
+        target["serving"] = "prompt"
+        st.info(
+            "The recommender answers from a few examples in its prompt, and a member's own window is one of them. Attacks that "
+            "ask what training left behind do not run: choose those of the group “Served from a prompt”, or Target minus base."
+        )
+    else:
+        target["tuning"] = tuning
     return {"base": base, "target": target}
 
 
@@ -119,6 +130,34 @@ def own_model() -> dict[str, Any]:
         "source": "local",
         "path": "" if target["no_base"] else right.text_input("Folder of the base model", key="own_base"),
     }
+    target |= known_lists()
+    return {"base": base, "target": target}
+
+
+def only_lists() -> dict[str, Any]:
+    """A deployed system of which there is nothing but what it recommended."""
+    st.markdown(
+        "One recommendation a row: user, rank, and item, title or written text. A column question (history, no_history) may also "
+        "hold what is recommended to nobody in particular. Everybody who is on none of the three lists below is a third party."
+    )
+    target: dict[str, Any] = {"source": "lists"}
+    file = st.file_uploader(
+        "What was recommended (CSV, TSV, Parquet or JSON lines)",
+        type=["csv", "tsv", "txt", "parquet", "jsonl", "ndjson"],
+        key="served_lists",
+    )
+    if file is not None:
+        target["lists"] = str(_kept_list("served", file.getvalue(), Path(file.name).suffix))
+    target |= known_lists()
+    st.info(
+        "Only attacks that look at lists alone can run: choose them in the group “Black box” or “Served from a prompt”."
+    )
+    return {"base": {"source": "offline"}, "target": target}
+
+
+def known_lists() -> dict[str, str]:
+    """Who is known, who is to be judged, and whether the two can be compared."""
+    kept: dict[str, str] = {}
     for column, (name, label) in zip(
         st.columns(3),
         {"members": "Known members", "held_out": "Known held-out users", "judged": "Users to judge"}.items(),
@@ -126,7 +165,7 @@ def own_model() -> dict[str, Any]:
     ):
         file = column.file_uploader(f"{label} (one id a line)", type=["txt", "csv"], key=f"own_{name}")
         if file is not None:
-            target[name] = str(_kept_list(name, file.getvalue()))
+            kept[name] = str(_kept_list(name, file.getvalue()))
     exchangeable = st.checkbox(
         "The users to judge, were they not members, would be like the held-out users I list: drawn from the same people, in "
         "the same way, at the same time.",
@@ -134,14 +173,14 @@ def own_model() -> dict[str, Any]:
     )
     if not exchangeable:
         st.info("Without this the p-values do not hold: they compare each judged person with the held-out users.")
-    return {"base": base, "target": target}
+    return kept
 
 
-def _kept_list(name: str, content: bytes) -> Path:
+def _kept_list(name: str, content: bytes, suffix: str = ".txt") -> Path:
     """The list in a private file that the background job can read."""
     folder = frame.store().home / "lists"
     folder.mkdir(mode=0o700, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{name}-", suffix=".txt", delete=False) as stream:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{name}-", suffix=suffix, delete=False) as stream:
         stream.write(content)
     return Path(stream.name)
 
@@ -206,7 +245,7 @@ def set_up() -> None:
     with st.container(border=True):
         st.subheader("2 · Model")
         model = choose_model()
-        if model["target"].get("source") != "own":
+        if "source" not in model["target"] and "serving" not in model["target"]:
             epochs = st.slider(
                 "Epochs of fine-tuning",
                 1,

@@ -17,11 +17,43 @@ if TYPE_CHECKING:
     from mia_core.experiment import Distillation, Training
 
 
+REMEMBERED_BYTES = 200 * 2**20
+"""What a teacher's remembered answers may take."""
+
+
+class TeacherAnswers:
+    """What the teacher says of each sample: asked once, remembered for later epochs as far as memory is granted."""
+
+    def __init__(self, teacher: LanguageModel, temperature: float) -> None:
+        self.teacher = teacher
+        self.temperature = temperature
+        self.remembered: dict[Encoded, torch.Tensor] = {}
+        self.free = REMEMBERED_BYTES
+
+    def __call__(self, batch: Sequence[Encoded]) -> torch.Tensor:
+        """(answer tokens of the batch, vocabulary) probabilities at the temperature."""
+        new = [sample for sample in batch if sample not in self.remembered]
+        asked = dict(zip(new, self._ask(new), strict=True)) if new else {}
+        for sample, answer in asked.items():
+            if answer.nbytes <= self.free:
+                self.remembered[sample] = answer
+                self.free -= answer.nbytes
+        return torch.cat([asked[sample] if sample in asked else self.remembered[sample] for sample in batch])
+
+    @torch.no_grad()
+    def _ask(self, samples: Sequence[Encoded]) -> list[torch.Tensor]:
+        taught = self.teacher.answer_outputs(samples)
+        soft = torch.softmax(taught.logits[taught.mask].float() / self.temperature, dim=-1)
+        return [part.clone() for part in soft.split([len(sample.answer) for sample in samples])]
+
+
 def distillation_loss(teacher: LanguageModel, hard_weight: float, temperature: float) -> BatchLoss:
     """hard_weight · cross-entropy(answer) + (1 − hard_weight) · T² · KL(teacher_T || student_T), per answer token.
 
     Source: Hinton, Vinyals, Dean, arXiv 1503.02531 (temperature and T²); Li et al., arXiv 2511.14763 (the mixture).
     """
+
+    answers = TeacherAnswers(teacher, temperature)
 
     def loss(outputs: AnswerOutputs, batch: Sequence[Encoded]) -> torch.Tensor:
         student = outputs.logits[outputs.mask].float()
@@ -30,10 +62,7 @@ def distillation_loss(teacher: LanguageModel, hard_weight: float, temperature: f
         if hard_weight > 0:
             total = total + hard_weight * torch.nn.functional.cross_entropy(student, labels, reduction="none")
         if hard_weight < 1:
-            with torch.no_grad():
-                taught = teacher.answer_outputs(batch)
-                soft = torch.softmax(taught.logits[taught.mask].float() / temperature, dim=-1)
-            soft, student = _shared_vocabulary(soft, student)
+            soft, student = _shared_vocabulary(answers(batch), student)
             log_student = torch.log_softmax(student / temperature, dim=-1)
             divergence = torch.nn.functional.kl_div(log_student, soft, reduction="none").sum(-1)
             total = total + (1 - hard_weight) * temperature**2 * divergence
