@@ -264,9 +264,21 @@ def set_up() -> None:
     document = choose_rest(document)
     with st.container(border=True):
         left, right = st.columns([3, 1])
-        document["name"] = left.text_input("Name", value="Audit", max_chars=80, key="audit_name").strip() or "Audit"
+        suggested = suggested_name(document)
+        entered = left.text_input("Name", placeholder=suggested, max_chars=80, key="audit_name")
+        document["name"] = entered.strip() or suggested
         document["seed"] = int(right.number_input("Seed", 0, 2**31 - 1, 0, key="seed"))
         launch(document, summary, cost)
+
+
+def suggested_name(document: dict[str, Any]) -> str:
+    """What a new audit is called unless it is given a name: its data and its model."""
+    saved = {entry.key: entry.name for entry in library.saved(frame.store())}
+    data = saved.get(document["data"].get("key", ""), "Built-in data")
+    source = document["target"].get("source") or document["base"]["source"]
+    model = FAMILIES.get(document["base"].get("family", ""), "") if source == "offline" else SOURCES[source]
+    how = "serving from its prompt" if "serving" in document["target"] else document["target"].get("tuning", "")
+    return ", ".join(part for part in (data, model, {"full": "", "lora": "LoRA"}.get(how, how)) if part)[:80]
 
 
 def launch(document: dict[str, Any], summary: dict[str, Any], cost: DeltaGenerator) -> None:
