@@ -398,22 +398,31 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         ConfigError: the file is missing or not TOML, a key is unknown, a value is out of range.
     """
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(LARGEST_CONFIG + 1)
-        if len(content) > LARGEST_CONFIG:
-            raise ConfigError(f"config: {str(path)!r} is larger than {LARGEST_CONFIG:,} bytes; name a .toml file")
-        document = tomllib.loads(content.decode("utf-8-sig"))
-    except IsADirectoryError:
-        raise ConfigError(f"config: {str(path)!r} is a folder; name a .toml file in it") from None
-    except FileNotFoundError:
-        raise ConfigError(f"config: there is no file {str(path)!r}; name an existing .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config: {str(path)!r} is not a TOML file: {error}") from None
+    document = read_toml(path, "config")
     resolve_paths(document, path.parent)
     for override in overrides:
         apply_override(document, override)
     return parse_experiment(document)
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The plain data of a TOML file; `what` it is begins every error.
+
+    Raises:
+        ConfigError: there is no such file, it is a folder, too large, or not TOML.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST_CONFIG + 1)
+        if len(content) > LARGEST_CONFIG:
+            raise ConfigError(f"{what}: {str(path)!r} is larger than {LARGEST_CONFIG:,} bytes; name a .toml file")
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except IsADirectoryError:
+        raise ConfigError(f"{what}: {str(path)!r} is a folder; name a .toml file in it") from None
+    except FileNotFoundError:
+        raise ConfigError(f"{what}: there is no file {str(path)!r}; name an existing .toml file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what}: {str(path)!r} is not a TOML file: {error}") from None
 
 
 def resolve_paths(document: dict[str, Any], folder: Path) -> None:

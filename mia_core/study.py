@@ -13,7 +13,6 @@ import re
 import tempfile
 import threading
 import time
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -25,7 +24,16 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from mia_core import estimate
 from mia_core.errors import Cancelled, ConfigError, MemberScopeError
-from mia_core.experiment import Experiment, Runtime, Section, apply_override, explain, parse_experiment, resolve_paths
+from mia_core.experiment import (
+    Experiment,
+    Runtime,
+    Section,
+    apply_override,
+    explain,
+    parse_experiment,
+    read_toml,
+    resolve_paths,
+)
 from mia_core.experiment import to_toml as experiment_toml
 from mia_core.keys import content_key
 from mia_core.report.results import AuditResult, read_result, read_table
@@ -203,14 +211,11 @@ def parse_study(document: Mapping[str, Any]) -> Study:
 
 
 def _toml(path: Path, name: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, IsADirectoryError, OSError):
+    if not path.exists():
         near = difflib.get_close_matches(name, presets(), n=1, cutoff=0.0)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"study: {name!r} is neither a preset nor a .toml file{hint}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"study: {name!r} is not a TOML file: {error}") from None
+        raise ConfigError(f"study: {name!r} is neither a preset nor a .toml file{hint}")
+    return read_toml(path, "study")
 
 
 def to_toml(study: Study) -> str:
