@@ -75,16 +75,32 @@ def needs(experiment: Experiment) -> list[str]:
     return [*found, *models, *sorted(wanted - {*found, *models})]
 
 
-def _can_be_asked(experiment: Experiment, need: str) -> bool:
-    """Whether a need can be met, as far as the config alone tells."""
+ONLY_LISTS = frozenset({"lists", "lists/no_history", "self_prompted"})
+"""What can be asked where only lists were brought along."""
+STUDENTS = frozenset({"soft", "student", "leaking", "trajectory", "self_prompted"})
+"""References that start where a student starts."""
+TRAINED = STUDENTS | {"shadows", "gradient"}
+"""Needs that make no sense of a target that was not trained on anybody."""
+
+
+def impossible(experiment: Experiment, need: str) -> str:
+    """Why a need cannot be met, as far as the config alone tells; empty where it can."""
+    # As above: pages import this module first.
+    from mia_core.data.prompts import PROMPT_STYLES
+    from mia_core.observe.views import LISTS
+
     target, model = experiment.target, need.partition("/")[0]
     if target.source == "lists":
-        return need in {"lists", "lists/no_history", "self_prompted"}
-    if target.serving == "prompt":
-        return model in {"target", "base", "lists", "temperatures", "inquiry"}
-    if target.source == "own" and target.no_base:
-        return model not in {"base", "shadows"}
-    return True
+        return "" if need in ONLY_LISTS else "needs the model itself, and only its lists were brought along"
+    if target.serving == "prompt" and model in TRAINED:
+        return "asks what training left behind, and this target serves from its prompt: nothing was trained on anybody"
+    if target.source == "own" and target.no_base and model in {"base", "shadows"}:
+        return "needs the model before fine-tuning, which target.no_base says is not to be had"
+    if target.source == "own" and need == "leaking":
+        return "is a demonstration for audits in which the split is known"
+    if need in LISTS and not PROMPT_STYLES[experiment.prompt.style].answers_with_titles:
+        return "needs a model that answers with items; choose prompt.style = 'next_item'"
+    return ""
 
 
 def views(experiment: Experiment, need: str) -> list[str]:
@@ -125,7 +141,7 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
     if not brought and experiment.target.serving == "weights":
         trainees = work.public / 2 if experiment.target.world == "null" else work.members
         stages.append(StagePlan(TARGET, work.train(trainees * work.windows, experiment.target.training)))
-    wanted = [need for need in needs(experiment) if _can_be_asked(experiment, need)]
+    wanted = [need for need in needs(experiment) if not impossible(experiment, need)]
     stages += _reference_stages(experiment, work, wanted)
     stages += [StagePlan(observe_stage(need), work.ask(need)) for need in wanted]
     if experiment.evaluation.ranked_users:
@@ -141,10 +157,9 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
 
 def _reference_stages(experiment: Experiment, work: _Work, wanted: list[str]) -> list[StagePlan]:
     config, asked = experiment.distillation, experiment.views
-    references = {"soft", "student", "leaking", "trajectory", "self_prompted"} & set(wanted)
     stages = []
     fresh = config.student is not None or not config.warm_start or "base" not in wanted
-    if fresh and references:
+    if fresh and STUDENTS & set(wanted):
         stages.append(StagePlan(STUDENT_BASE, work.pretrain(config.student or experiment.base)))
     if "soft" in wanted:
         seconds = 1.3 * work.train(work.drawn(config.soft_windows), config.soft_training)
@@ -165,7 +180,7 @@ def _reference_stages(experiment: Experiment, work: _Work, wanted: list[str]) ->
         stages.append(StagePlan(TRAJECTORY, 1.3 * work.train(work.drawn(asked.trajectory_windows), training)))
     if "self_prompted" in wanted:
         drawn = work.drawn(asked.self_prompted_windows)
-        seconds = work.train(drawn, asked.self_prompted_training) + work.write(drawn)
+        seconds = work.train(drawn, asked.self_prompted_training) + work.observe(drawn)
         stages.append(StagePlan(SELF_PROMPTED, seconds))
     return stages
 
@@ -207,17 +222,14 @@ class _Work:
         if need == "gradient":
             return 0.2 + self.factor * windows / 60
         if need == "temperatures":
-            return len(config.temperatures) * config.repeats * self.write(windows)
+            return len(config.temperatures) * config.repeats * self.observe(windows)
         if need.startswith("lists"):
-            return config.list_length * self.write(windows)
+            return config.list_length * self.observe(windows)
         longer = 1.0 + config.shots if "/after" in need else 1.0
         return longer * len(views(self.experiment, need)) * self.observe(windows)
 
-    def write(self, windows: float) -> float:
-        """Seconds to write one answer to each window."""
-        return 0.2 + self.factor * windows * OBSERVE_SECONDS
-
     def observe(self, windows: float) -> float:
+        """Seconds to read, or to write, one answer to each window."""
         return 0.2 + self.factor * windows * OBSERVE_SECONDS
 
 

@@ -10,57 +10,42 @@ import numpy as np
 
 from mia_core import estimate
 from mia_core.attacks.evidence import Background, Evidence
+from mia_core.data.lists import ServedLists
 from mia_core.data.prompts import Samples
 from mia_core.observe.observations import Observations
 from mia_core.observe.views import LISTS
 from mia_core.questions import MEASURED, Questions
 from mia_core.stages import Run
 
-TRAINED = ("soft", "student", "leaking", "shadows", "trajectory", "self_prompted", "gradient")
-"""Needs that make no sense of a target that was not trained on anybody."""
-
 
 def possible(run: Run, need: str) -> str:
-    """Why a need cannot be met in this audit; empty where it can."""
-    model, _, variant = need.partition("/")
+    """Why a need cannot be met in this audit, by its config or by its data; empty where it can."""
+    told = estimate.impossible(run.experiment, need)
+    if told:
+        return told
     if run.served is not None:
-        return _possible_with_lists(run, need)
-    if run.experiment.target.serving == "prompt" and model in TRAINED:
-        return "asks what training left behind, and this target serves from its prompt: nothing was trained on anybody"
-    titles = run.writer.style.answers_with_titles
-    if run.base is None and model in {"base", "shadows"}:
-        return "needs the model before fine-tuning, which target.no_base says is not to be had"
-    if need == "leaking" and run.experiment.target.source == "own":
-        return "is a demonstration for audits in which the split is known"
+        return _possible_with_lists(run.served, run.public, need)
+    model, _, variant = need.partition("/")
     if model in {"soft", "trajectory", "self_prompted"} and not run.public:
         return "needs third-party users, and every user of these data is known, calibrates or is judged"
-    if (need in LISTS) and not titles:
-        return "needs a model that answers with items; choose prompt.style = 'next_item'"
     if variant.startswith("after_") and not run.asking.shots["held_out" if variant == "after_held_out" else "member"]:
         return "needs known users with at least one window"
     return ""
 
 
-def _possible_with_lists(run: Run, need: str) -> str:
-    served = run.served
-    assert served is not None  # noqa: S101 - asked only where lists were brought along
-    questions = {"lists": "history", "lists/no_history": "no_history"}
-    if need in questions:
-        asked = questions[need]
-        return (
-            "" if asked in served.lists else f"needs lists with question = {asked!r}, which target.lists does not hold"
-        )
+def _possible_with_lists(served: ServedLists, public: Sequence[str], need: str) -> str:
     if need == "self_prompted":
-        known_lists = any(user in served.lists.get("history", {}) for user in run.public)
+        known_lists = any(user in served.lists.get("history", {}) for user in public)
         return "" if known_lists else "needs lists of third-party users, from which a copy of the target can be trained"
-    return "needs the model itself, and only its lists were brought along"
+    asked = "no_history" if need == "lists/no_history" else "history"
+    return "" if asked in served.lists else f"needs lists with question = {asked!r}, which target.lists does not hold"
 
 
 def train(run: Run, needs: Sequence[str]) -> None:
     """Trains, or finds in the store, every model that the needs ask about."""
     if run.served is None:
         _ = run.target
-    if {"soft", "student", "leaking", "trajectory", "self_prompted"} & {need.partition("/")[0] for need in needs}:
+    if estimate.STUDENTS & {need.partition("/")[0] for need in needs}:
         _ = run.student_start
     for need in needs:
         if need not in (*LISTS, *MEASURED):

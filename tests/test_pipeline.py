@@ -250,6 +250,8 @@ def test_a_target_that_is_brought_along_is_judged(target: str, brought: tuple[Pa
     assert auc.n == 75
     assert (auc.value or 0) > 0.75
     assert any("exchangeable" in note for note in result.notes)
+    planned = estimate.plan(own(folder, target), {"users": 150, "interactions": 3_000})
+    assert {stage.name for stage in result.stages} == {stage.name for stage in planned}
     assert "demonstration" in result.attack("distillation_leaking").skipped
 
 
