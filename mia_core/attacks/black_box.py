@@ -13,6 +13,7 @@ from mia_core.attacks.contract import HONEST
 from mia_core.attacks.evidence import Background, Evidence, Known
 from mia_core.attacks.fused import penalised_regression, scalars
 from mia_core.errors import ModelError
+from mia_core.models.classifiers import fitted_logit
 
 if TYPE_CHECKING:
     from mia_core.observe.observations import Observations
@@ -71,13 +72,6 @@ def greedy_similarity(evidence: Evidence, observed: Observations) -> np.ndarray:
     return np.einsum("td,td->t", unit[observed.top_token], unit[observed.token])
 
 
-def answer_mean(observed: Observations, values: np.ndarray) -> np.ndarray:
-    """(n,) mean of per-token values over each sample's answer."""
-    lengths = np.diff(observed.offsets)
-    sample = np.repeat(np.arange(len(lengths)), lengths)
-    return np.bincount(sample, values, minlength=len(lengths)) / lengths
-
-
 def line_through(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """(slope, intercept) of the least-squares line; flat where x does not vary."""
     x, y = x.astype(np.float64), y.astype(np.float64)
@@ -113,7 +107,7 @@ class Petal:
         base, target = known.evidence.views["base"], audited.views["target"]
         slope, intercept = line_through(greedy_similarity(known.evidence, base), base.log_probability)
         estimate = intercept + slope * greedy_similarity(audited, target)
-        return audited.user_mean(answer_mean(target, estimate))
+        return audited.user_mean(target.answer_mean(estimate))
 
 
 @dataclass(frozen=True)
@@ -231,20 +225,16 @@ class TextDistillation:
     def score(self, audited: Evidence, known: Known) -> np.ndarray:
         """(n_users,) logit."""
         fitted_on, judged = self.features(known.evidence), self.features(audited)
-        scorable, askable = ~np.isnan(fitted_on).any(axis=1), ~np.isnan(judged).any(axis=1)
-        member = known.member[scorable]
-        model = make_pipeline(StandardScaler(), penalised_regression(member)).fit(fitted_on[scorable], member)
-        scores = np.full(len(judged), np.nan)
-        if askable.any():
-            scores[askable] = model.decision_function(judged[askable])
-        return scores
+        member = known.member[~np.isnan(fitted_on).any(axis=1)]
+        model = make_pipeline(StandardScaler(), penalised_regression(member))
+        return fitted_logit(model, fitted_on, known.member, judged)
 
     def features(self, evidence: Evidence) -> np.ndarray:
         """(n_users, 8) the target's answers, then the copy's opinion of the truth."""
 
         def greedy_right(view: str) -> np.ndarray:
             observed = evidence.views[view]
-            return answer_mean(observed, observed.top_token == observed.token)
+            return observed.answer_mean(observed.top_token == observed.token)
 
         rank = reciprocal_rank(evidence)
         first = np.nan_to_num(mean_vector(evidence, evidence.lists["lists"][:, :1]))

@@ -10,6 +10,7 @@ import numpy as np
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.logit_attack import (
     LogitAttack,
+    fall,
     log_likelihood,
     loss_ratio,
     lowest_mean,
@@ -151,11 +152,7 @@ class HistoryAblation(BaseCalibratedAttack):
 
     def sample_scores(self, evidence: Evidence) -> np.ndarray:
         """(n_samples,) difference of two differences, nats per token."""
-        target, base = (
-            log_likelihood(evidence, model) - log_likelihood(evidence, f"{model}/no_history")
-            for model in ("target", "base")
-        )
-        return target - base
+        return fall(evidence, "target", "no_history") - fall(evidence, "base", "no_history")
 
 
 @dataclass(frozen=True)
@@ -179,14 +176,14 @@ class SelfPrompted(LogitAttack):
     def sample_scores(self, evidence: Evidence) -> np.ndarray:
         """(n_samples,) difference of two falls in probability."""
 
-        def fall(model: str) -> np.ndarray:
+        def drop(model: str) -> np.ndarray:
             altered = [
                 np.exp(observed.sample_mean("log_probability"))
                 for observed in evidence.replicates(f"{model}/history_swapped")
             ]
             return np.exp(log_likelihood(evidence, model)) - np.mean(altered, axis=0)
 
-        return fall("target") - fall("self_prompted")
+        return drop("target") - drop("self_prompted")
 
 
 @dataclass(frozen=True)

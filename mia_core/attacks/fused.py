@@ -22,7 +22,7 @@ from mia_core.attacks.contract import DEMONSTRATION, HONEST, PUBLISHED
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.logit_attack import min_k_plus_plus
 from mia_core.errors import DataError
-from mia_core.models.classifiers import lifted, train_upsampling
+from mia_core.models.classifiers import fitted_logit, lifted, train_upsampling
 
 PAPER = "Li, Huang, Yin, Sang 2025, arXiv 2511.14763"
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -198,17 +198,13 @@ class Hidden(_Fused):
     def score(self, audited: Evidence, known: Known) -> np.ndarray:
         """(n_users,) logit."""
         fitted_on, judged = hidden(known.evidence, "target"), hidden(audited, "target")
-        scorable, askable = ~np.isnan(fitted_on).any(axis=1), ~np.isnan(judged).any(axis=1)
-        member = known.member[scorable]
+        scorable = ~np.isnan(fitted_on).any(axis=1)
         model = make_pipeline(
             StandardScaler(),
             PCA(min(self.components, int(scorable.sum()), fitted_on.shape[1]), whiten=True, random_state=0),
-            penalised_regression(member),
-        ).fit(fitted_on[scorable], member)
-        scores = np.full(len(judged), np.nan)
-        if askable.any():
-            scores[askable] = model.decision_function(judged[askable])
-        return scores
+            penalised_regression(known.member[scorable]),
+        )
+        return fitted_logit(model, fitted_on, known.member, judged)
 
 
 @dataclass(frozen=True)

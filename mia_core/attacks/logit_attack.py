@@ -52,6 +52,11 @@ def log_likelihood(evidence: Evidence, view: str) -> np.ndarray:
     return np.mean([observed.sample_mean("log_probability") for observed in asked], axis=0)
 
 
+def fall(evidence: Evidence, model: str, variant: str) -> np.ndarray:
+    """(n_samples,) how far a variant of the question, or the mean of several, lowers a model's log-likelihood."""
+    return log_likelihood(evidence, model) - log_likelihood(evidence, f"{model}/{variant}")
+
+
 def loss_ratio(evidence: Evidence, above: str, below: str, floor: float = 0.01) -> np.ndarray:
     """(n_samples,) loss of each answer under one view over its loss under another.
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from mia_core.attacks.evidence import Evidence
-from mia_core.attacks.logit_attack import LogitAttack, TunedAttack, log_likelihood, loss_ratio
+from mia_core.attacks.logit_attack import LogitAttack, TunedAttack, fall, log_likelihood, loss_ratio
 from mia_core.observe.views import NOISE_DRAWS
 
 MATTERN = "Mattern et al. 2023, arXiv 2305.18462"
@@ -60,11 +60,11 @@ class AlteredAttack(LogitAttack):
     """What attacks share that subtract the target's mean log-likelihood under several alterations of a sample."""
 
     altered: ClassVar[str]
-    """The kind of view with the alterations."""
+    """The variant that alters it."""
 
     def sample_scores(self, evidence: Evidence) -> np.ndarray:
         """(n_samples,) drop in mean log-probability, nats per token."""
-        return log_likelihood(evidence, "target") - log_likelihood(evidence, self.altered)
+        return fall(evidence, "target", self.altered)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Neighbourhood(AlteredAttack):
     passes: ClassVar[str] = "1 on the target, 1 more per neighbour"
     source: ClassVar[str] = MATTERN
     needs: ClassVar[frozenset[str]] = frozenset({"target/answer_swapped"})
-    altered: ClassVar[str] = "target/answer_swapped"
+    altered: ClassVar[str] = "answer_swapped"
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,7 @@ class NeighbourhoodMinusBase(LogitAttack):
 
     def sample_scores(self, evidence: Evidence) -> np.ndarray:
         """(n_samples,) difference of two drops, nats per token."""
-        target, base = (
-            log_likelihood(evidence, model) - log_likelihood(evidence, f"{model}/answer_swapped")
-            for model in ("target", "base")
-        )
-        return target - base
+        return fall(evidence, "target", "answer_swapped") - fall(evidence, "base", "answer_swapped")
 
 
 @dataclass(frozen=True)
@@ -142,7 +138,7 @@ class TemplateSensitivity(AlteredAttack):
     passes: ClassVar[str] = "1 on the target, 1 more per wording"
     source: ClassVar[str] = f"after {MATTERN}, wordings as neighbours"
     needs: ClassVar[frozenset[str]] = frozenset({"target/template"})
-    altered: ClassVar[str] = "target/template"
+    altered: ClassVar[str] = "template"
 
 
 @dataclass(frozen=True)
@@ -158,4 +154,4 @@ class HistorySwapSensitivity(AlteredAttack):
     passes: ClassVar[str] = "1 on the target, 1 more per altered history"
     source: ClassVar[str] = f"after {MATTERN}, histories as neighbours"
     needs: ClassVar[frozenset[str]] = frozenset({"target/history_swapped"})
-    altered: ClassVar[str] = "target/history_swapped"
+    altered: ClassVar[str] = "history_swapped"

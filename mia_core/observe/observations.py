@@ -98,11 +98,14 @@ class Observations:
 
     def sample_mean(self, name: str) -> np.ndarray:
         """(n,) mean over each sample's answer tokens of one per-token field."""
-        values = getattr(self, name).astype(np.float64)
+        return self.answer_mean(getattr(self, name))
+
+    def answer_mean(self, values: np.ndarray) -> np.ndarray:
+        """(n,) mean over each sample's answer tokens of (total,) values."""
         lengths = np.diff(self.offsets)
         if len(lengths) == 0:
             return np.zeros(0)
-        return np.add.reduceat(values, self.offsets[:-1]) / lengths
+        return np.add.reduceat(values.astype(np.float64), self.offsets[:-1]) / lengths
 
     def sample_sum(self, name: str) -> np.ndarray:
         """(n,) sum over each sample's answer tokens of one per-token field."""
