@@ -81,6 +81,10 @@ def audit(
 @application.command()
 def study(
     name: Annotated[str | None, typer.Argument(metavar="STUDY", help="A preset (see --list) or a .toml file.")] = None,
+    repeat: Annotated[
+        str | None,
+        typer.Option("--repeat", metavar="AUDIT", help="Instead: a finished audit again, with two more seeds."),
+    ] = None,
     data: Source = None,
     settings: Annotated[
         list[str] | None,
@@ -96,30 +100,39 @@ def study(
     """Vary one setting of an audit, or cross two. Run it again after a stop: finished audits are kept."""
     from mia_core.experiment import Runtime
     from mia_core.report.export import check_destination, write_document
+    from mia_core.report.lookup import find_audit
+    from mia_core.report.repeats import find_repeats
+    from mia_core.report.results import read_result
     from mia_core.report.studies import STUDY_TABLES, read_study_table, study_document
-    from mia_core.study import load_study, presets, run_study
+    from mia_core.study import load_study, presets, repetition, run_study
     from mia_core.terminal_studies import show_presets, show_study
 
     if show_list:
         show_presets(Console(), {name: load_study(name) for name in presets()})
         return
-    if name is None:
-        raise ConfigError("study: give a preset (study --list shows them) or a .toml file")
-    chosen = load_study(name, _overrides(data, settings))
+    if (name is None) == (repeat is None):
+        raise ConfigError("study: give a preset (study --list shows them), a .toml file, or --repeat AUDIT")
+    if repeat is not None and (data or settings):
+        raise ConfigError("study: --repeat changes the seed alone; --data and --set go with a STUDY")
     if json_path is not None:
         check_destination(json_path)
-    store = _store()
+    if name is not None:
+        chosen, store = load_study(name, _overrides(data, settings)), _store()
+    else:
+        store = _store()
+        result = read_result(find_audit(store, str(repeat)).path)
+        chosen = repetition(result, find_repeats(store, result))
     try:
         with ProgressBars(Console(stderr=True)) as progress:
-            result = run_study(chosen, store, progress, Runtime(device=device, threads=threads))
+            done = run_study(chosen, store, progress, Runtime(device=device, threads=threads))
     except KeyboardInterrupt:
         raise Cancelled("stopped; run the same command again to go on where it was") from None
-    folder = store.find(result.key)
+    folder = store.find(done.key)
     assert folder is not None, "it was finished a moment ago"  # noqa: S101
     tables = {name: read_study_table(folder, name) for name in STUDY_TABLES}
-    show_study(Console(), result, tables)
+    show_study(Console(), done, tables)
     if json_path is not None:
-        write_document(json_path, study_document(result, tables))
+        write_document(json_path, study_document(done, tables))
 
 
 @application.command()
@@ -176,7 +189,7 @@ def cohort(
         check_destination(json_path)
     store = _store()
     entry = find_audit(store, audit)
-    lines = _lines(ids, "IDS.txt", "give a list of ids, one a line", "write one user id a line")
+    lines = _lines(ids, "IDS.txt", "user id")
     from mia_core.cohort import cohort_document, judge_cohort
 
     found, result = judge_cohort(store, entry.key, lines), read_result(entry.path)
@@ -190,13 +203,14 @@ def report(audit: Audit, json_path: Json = None) -> None:
     """Show a finished audit."""
     from mia_core.report.export import check_destination
     from mia_core.report.lookup import find_audit
+    from mia_core.report.repeats import find_repeats
     from mia_core.report.results import read_result
 
     if json_path is not None:
         check_destination(json_path)
     store = _store()
     result = read_result(find_audit(store, audit).path)
-    show_report(Console(), result)
+    show_report(Console(), result, find_repeats(store, result))
     _write_json(store, result, json_path)
 
 
@@ -233,12 +247,17 @@ def _saved_data(saved: Sequence[Entry], name: str) -> Entry:
 
 
 @application.command("list")
-def list_audits() -> None:
-    """Show all finished audits, the newest first."""
+def list_audits(
+    every: Annotated[bool, typer.Option("--all", help="Also show the audits that are points of a study.")] = False,
+) -> None:
+    """Show the finished audits, the newest first."""
     from mia_core.report.results import read_result
+    from mia_core.report.studies import points_by_study
 
-    entries = _store().entries("audit")
-    show_audits(Console(), [read_result(entry.path) for entry in entries])
+    store = _store()
+    entries = store.entries("audit", "point") if every else store.entries("audit")
+    left_out = {} if every else points_by_study(store)
+    show_audits(Console(), [read_result(entry.path) for entry in entries], left_out)
 
 
 def main() -> None:
@@ -274,6 +293,7 @@ def _audit(
 ) -> None:
     from mia_core.experiment import Runtime
     from mia_core.report.export import check_destination
+    from mia_core.report.repeats import find_repeats
 
     if json_path is not None:
         check_destination(json_path)
@@ -285,7 +305,7 @@ def _audit(
             result = run_audit(experiment, store, progress, Runtime(device=device, threads=threads))
     except KeyboardInterrupt:
         raise Cancelled("stopped; run the same command again to go on where it was") from None
-    show_report(Console(), result)
+    show_report(Console(), result, find_repeats(store, result))
     _write_json(store, result, json_path)
 
 
@@ -294,7 +314,7 @@ def _lookup_history(
 ) -> LookupResult:
     from mia_core.experiment import Runtime
 
-    lines = _history_lines(path)
+    lines = _lines(path, "--history", "title or item id")
     try:
         with ProgressBars(Console(stderr=True)) as progress:
             from mia_core.lookup import lookup_history
@@ -304,25 +324,12 @@ def _lookup_history(
         raise Cancelled("stopped; run the same command again") from None
 
 
-def _history_lines(path: Path) -> list[str]:
-    way_out = "write one title or item id a line, the oldest first"
-    return _lines(path, "--history", "give one person's history", way_out)
+def _lines(path: Path, option: str, what: str) -> list[str]:
+    from mia_core.data.split import read_lines
 
-
-def _lines(path: Path, option: str, when_large: str, when_empty: str) -> list[str]:
-    """The lines of a text file that are not empty."""
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(LARGEST_TEXT + 1)
-        if len(content) > LARGEST_TEXT:
-            raise DataError(f"{option} {str(path)!r} is larger than {LARGEST_TEXT:,} bytes; {when_large}")
-        text = content.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise DataError(f"{option} {str(path)!r} cannot be read: {reason}") from None
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = read_lines(path, option, what, LARGEST_TEXT)
     if not lines:
-        raise DataError(f"{option} {str(path)!r} is empty; {when_empty}")
+        raise DataError(f"{option} {path.name!r} is empty; write one {what} a line")
     return lines
 
 

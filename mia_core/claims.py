@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from mia_core.attacks.catalogue import ATTACKS
-from mia_core.attacks.contract import DEMONSTRATION
+from mia_core.attacks.contract import DEMONSTRATION, NO_EVIDENCE
 from mia_core.attacks.ensemble import Ensemble
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.errors import MemberScopeError
@@ -23,7 +23,7 @@ from mia_core.experiment import Experiment
 from mia_core.report.results import AttackComparison, AuditResult, Claims, PrivacyBound, read_table
 from mia_core.seeds import generator
 from mia_core.stages import Run
-from mia_core.types import Gate, Role
+from mia_core.types import UNITS, Gate, Role, Unit
 
 PERMUTATIONS = 2_000
 LARGEST_PERMUTED = 20_000
@@ -34,7 +34,7 @@ FAIR = 0.5
 def wants_placebo(experiment: Experiment) -> bool:
     """Whether a null world belongs to this audit: not to one that is a null world, nor to a target brought along."""
     target = experiment.target
-    return experiment.evaluation.placebo and target.world == "members" and target.source == "fine-tune"
+    return experiment.evaluation.placebo and target.world == "members" and not target.brought
 
 
 def placebo_experiment(experiment: Experiment, data_key: str) -> Experiment:
@@ -52,7 +52,7 @@ def judge_gates(
     run: Run, roles: np.ndarray, users: pl.DataFrame, placebo: Callable[[], AuditResult] | None
 ) -> list[Gate]:
     """The three gates, those that this audit can be put through."""
-    gates = [_blind(run, roles)]
+    gates = [_blind(run, roles, users)]
     if placebo is not None:
         gates.append(_placebo(run, placebo))
     lead = run.experiment.attacks.lead
@@ -61,19 +61,26 @@ def judge_gates(
         rng = generator(run.experiment.seed, "null gate")
         p = held_out[f"p.{lead}"].fill_null(np.nan).to_numpy()
         gates.append(null_gate(p, held_out["history_length"].to_numpy(), held_out["mean_popularity"].to_numpy(), rng))
-    return [_without_nan(gate) for gate in gates]
+    return [_told(gate, UNITS[run.interactions.unit]) for gate in gates]
 
 
-def _without_nan(gate: Gate) -> Gate:
+def _told(gate: Gate, unit: Unit) -> Gate:
+    """The gate in the words of the audit's unit, without numbers that are none."""
+
     def plain(value: float | None) -> float | None:
         return None if value is None or math.isnan(value) else float(value)
 
     return dataclasses.replace(
-        gate, passed=bool(gate.passed), statistic=plain(gate.statistic), p_value=plain(gate.p_value)
+        gate,
+        passed=bool(gate.passed),
+        statistic=plain(gate.statistic),
+        p_value=plain(gate.p_value),
+        sentence=unit.say(gate.sentence),
+        way_out=unit.say(gate.way_out),
     )
 
 
-def _blind(run: Run, roles: np.ndarray) -> Gate:
+def _blind(run: Run, roles: np.ndarray, table: pl.DataFrame) -> Gate:
     """What can be told of a user without any model: length, popularity, time, ratings and the items themselves."""
     with_truth = np.flatnonzero([role.member is not None for role in roles])
     users = [run.scored[i] for i in with_truth]
@@ -90,7 +97,8 @@ def _blind(run: Run, roles: np.ndarray) -> Gate:
         ordered.select("length", "latest", "earliest", "mean_rating").cast(pl.Float64).fill_null(np.nan).to_numpy()
     )
     histories = [[event.item for event in run.events.get(user, [])] for user in users]
-    popularity = [float(np.mean([run.popularity.get(item, 0.0) for item in items] or [0.0])) for items in histories]
+    # The table begins with those who are scored, in their order.
+    popularity = table["mean_popularity"].to_numpy()[with_truth]
     covariates = np.column_stack([figures, popularity])
     covariates = covariates[:, ~np.isnan(covariates).all(axis=0)]
     member = np.array([bool(roles[i].member) for i in with_truth])
@@ -158,16 +166,17 @@ def make_claims(
     named = users.filter(pl.col("named")) if "named" in users.columns else users.head(0)
     truly = None if (users["role"] == Role.JUDGED).any() else int((named["role"] == Role.AUDITED_MEMBER).sum())
     correlation, effective = _dependence(run, evidence)
+    say = UNITS[run.interactions.unit].say
     return Claims(
         discovery_rate=config.evaluation.discovery_rate,
         named=named.height,
         named_correctly=truly,
-        resolution=resolution.sentence,
+        resolution=say(resolution.sentence),
         correlation=correlation,
         effective_windows=effective,
         privacy=_privacy(run, scores.get(lead), truth),
         comparisons=_comparisons(run, scores, truth),
-        best_single_feature=_best_single_feature(known) if "ensemble" in scores else "",
+        best_single_feature=say(_best_single_feature(known)) if "ensemble" in scores else "",
     )
 
 
@@ -198,7 +207,7 @@ def _privacy(run: Run, scores: np.ndarray | None, truth: tuple[np.ndarray, np.nd
     config, (at, member) = run.experiment, truth
     if scores is None or not len(at):
         return []
-    fair = config.target.source == "fine-tune" and config.split.member_share == FAIR
+    fair = not config.target.brought and config.split.member_share == FAIR
     ways: dict[str, Callable[..., EpsilonBound]] = {"clopper_pearson": epsilon_clopper_pearson}
     if fair:
         # These two count on an independent fair coin for every user.
@@ -207,7 +216,8 @@ def _privacy(run: Run, scores: np.ndarray | None, truth: tuple[np.ndarray, np.nd
     for method, bound in ways.items():
         rng = generator(config.seed, "epsilon", method)
         found = bound(scores[at], member, config.evaluation.delta, config.evaluation.confidence, rng)
-        bounds.append(PrivacyBound(method, float(found.epsilon), float(found.delta), found.sentence))
+        sentence = UNITS[run.interactions.unit].say(found.sentence)
+        bounds.append(PrivacyBound(method, float(found.epsilon), float(found.delta), sentence))
     return bounds
 
 
@@ -215,7 +225,7 @@ def _comparisons(
     run: Run, scores: Mapping[str, np.ndarray], truth: tuple[np.ndarray, np.ndarray]
 ) -> list[AttackComparison]:
     at, member = truth
-    honest = {name: values[at] for name, values in scores.items() if ATTACKS[name].status != DEMONSTRATION}
+    honest = {name: values[at] for name, values in scores.items() if ATTACKS[name].status not in NO_EVIDENCE}
     lead = honest.get(run.experiment.attacks.lead)
     if not honest or not len(at):
         return []

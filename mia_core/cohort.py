@@ -1,4 +1,4 @@
-"""A list of users taken together: was this collection trained on, and how much of it?
+"""A list of users taken together: was this collection used, and how much of it?
 
 Single users may be too alike to tell; a list adds up what little each of them shows. Everything is read from the
 tables of a finished audit: no model is asked again.
@@ -20,10 +20,10 @@ from mia_core.attacks.sets import dataset_inference, share_used
 from mia_core.errors import DataError, NotFound
 from mia_core.evaluate.metrics import best_threshold
 from mia_core.report.results import AuditResult, CohortResult, read_result, read_table
-from mia_core.report.wording import cohort_limits, explain_cohort
+from mia_core.report.wording import cohort_limits, explain_cohort, use_of
 from mia_core.seeds import derive_seed
 from mia_core.store import Store
-from mia_core.types import Role
+from mia_core.types import Role, Unit
 
 FEWEST_LISTED = 5
 """Fewer users are looked up one by one."""
@@ -35,11 +35,6 @@ COVARIATES = {
     "mean_popularity": "popularity of their items",
     "windows": "windows",
 }
-
-
-def read_ids(text: str) -> list[str]:
-    """The ids of a list, one a line; empty lines are skipped."""
-    return [line.strip() for line in text.removeprefix("\ufeff").splitlines() if line.strip()]
 
 
 def judge_cohort(store: Store, audit_key: str, ids: Sequence[str]) -> CohortResult:
@@ -58,7 +53,7 @@ def judge_cohort(store: Store, audit_key: str, ids: Sequence[str]) -> CohortResu
         raise NotFound(f"audit {audit_key[:80]!r}: there is none in this store")
     result, users = read_result(folder), read_table(folder, "users")
     listed = list(dict.fromkeys(ids))
-    _check(listed, users)
+    _check(listed, users, result.unit)
     rows = {
         "list": users.filter(pl.col("user").is_in(listed)),
         "control": users.filter(pl.col("role") == Role.AUDITED_HELD_OUT, ~pl.col("user").is_in(listed)),
@@ -66,8 +61,8 @@ def judge_cohort(store: Store, audit_key: str, ids: Sequence[str]) -> CohortResu
     }
     if rows["control"].height < FEWEST_CONTROLS:
         raise DataError(
-            f"the list leaves {rows['control'].height} audited held-out users to compare it with; {FEWEST_CONTROLS} are needed: "
-            "give a shorter list"
+            f"the list leaves {rows['control'].height} audited held-out {result.unit.many} to compare it with; {FEWEST_CONTROLS} "
+            "are needed: give a shorter list"
         )
     attacks = _attacks(result, rows)
     member = (rows["known"]["role"] == Role.KNOWN_MEMBER).to_numpy()
@@ -102,31 +97,34 @@ def cohort_document(found: CohortResult, result: AuditResult) -> dict[str, Any]:
     return {
         "audit": result.key,
         "valid": result.valid,
+        "membership": use_of(result).meaning,
         **dataclasses.asdict(found),
         "sentences": explain_cohort(found, result),
-        "limits": cohort_limits(found),
+        "limits": cohort_limits(found, result),
     }
 
 
-def _check(listed: list[str], users: pl.DataFrame) -> None:
+def _check(listed: list[str], users: pl.DataFrame, unit: Unit) -> None:
     roles = dict(users.select("user", "role").iter_rows())
     unknown = [user for user in listed if user not in roles]
     if unknown:
         raise DataError(
             f"{len(unknown):,} of {len(listed):,} ids are not part of this audit, the first is {unknown[0][:80]!r}. Ids are "
-            "matched exactly: case, spaces and leading zeros count; users with too few interactions are left out of an audit"
+            f"matched exactly: case, spaces and leading zeros count; {unit.many} with too few interactions are left out of an "
+            "audit"
         )
     used = [user for user in listed if Role(roles[user]).known]
     public = [user for user in listed if roles[user] == Role.PUBLIC]
     if used or public:
-        raise DataError(
+        told = (
             f"{len(used) + len(public):,} of {len(listed):,} listed users helped to build this audit ({len(used):,} known users, "
             f"whom the attacks learned from, {len(public):,} public users, whom anybody may count). Nothing fair can be said of "
             "them: list audited or judged users only"
         )
+        raise DataError(unit.say(told))
     if len(listed) < FEWEST_LISTED:
         raise DataError(
-            f"the list holds {len(listed)} users; give at least {FEWEST_LISTED}, or look single users up one by one"
+            f"the list holds {len(listed)} {unit.many}; give at least {FEWEST_LISTED}, or look single {unit.many} up one by one"
         )
 
 

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mia_core.experiment import Base, Experiment, Training
+from mia_core.experiment import Base, Experiment, Recommender, Training
 from mia_core.types import StagePlan
 
 READ = "Read and split the data"
-BASE = "Pre-train the base model"
-TARGET = "Fine-tune the target"
-STUDENT_BASE = "Pre-train the student"
+BASE = "Train the starting model on third parties (base)"
+TARGET = "Train the audited model (target)"
+STUDENT_BASE = "Train the starting model of the copies (student)"
 QUALITY = "Measure the recommendations"
 ATTACK = "Run the attacks"
-REPORT = "Calibrate and report"
-GATES = "Gates: blind, placebo, null"
+REPORT = "Work out p-values and the report"
+MAP = "Draw a map of what the target says"
+GATES = "Check the audit itself (blind, placebo and null gate)"
 
 # Seconds per window and epoch of training, and per observed window, of the default offline T5 on two cores.
 TRAIN_SECONDS = 1 / 280
 OBSERVE_SECONDS = 1 / 700
 # An adapter's share of a training that adapters share, of one of its own.
 TOGETHER = 0.8
+# Seconds per rating, drawn negative and epoch of a latent-factor model with 100 factors.
+RATING_SECONDS = 1 / 400_000
+# The disentangled encoder's time, in that of an ordinary attack.
+DISENTANGLING = 60.0
 # A hub-sized model is slower by its number of weights; without opening it, by this guess.
 LARGE_MODEL_FACTOR = 150.0
 OTHER_TEMPLATES = 2
@@ -30,25 +35,27 @@ OTHER_TEMPLATES = 2
 
 def soft_stage(j: int) -> str:
     """Name of the stage that distils soft-only reference j."""
-    return f"Distil soft reference {j + 1}"
+    return f"Train a copy of the target on third parties (soft reference {j + 1})"
 
 
 def student_stage(fold: int) -> str:
     """Name of the stage that distils the cross-fitted student of one fold."""
-    return f"Distil student, fold {fold + 1}"
+    return f"Train a copy of the target on known users (student, fold {fold + 1})"
 
 
-LEAKING = "Distil the leaking student"
+LEAKING = "Train a copy that sees who is a member (leaking student)"
 
 
 def shadow_stage(k: int) -> str:
     """Name of the stage that trains shadow model k."""
-    return f"Train shadow model {k + 1}"
+    return f"Train a twin of the target on random users (shadow model {k + 1})"
 
 
-SHADOW_ADAPTERS = "Train the shadow adapters together"
-SELF_PROMPTED = "Train the self-prompted reference"
-TRAJECTORY = "Distil the trajectory reference"
+SHADOW_ADAPTERS = "Train all twins of the target together (shadow adapters)"
+SELF_PROMPTED = "Train a copy on the target's texts (self-prompted reference)"
+ITEM_VECTORS = "Learn how items go together"
+SHADOW_WORLD = "Train the auditor's own recommender"
+TRAJECTORY = "Train a copy and keep every epoch (trajectory reference)"
 
 
 def shadows_together(experiment: Experiment) -> bool:
@@ -58,8 +65,42 @@ def shadows_together(experiment: Experiment) -> bool:
 
 def observe_stage(need: str) -> str:
     """Name of the stage that asks about every scored user in one way."""
-    model, _, variant = need.replace("_", " ").partition("/")
-    return f"Observe: {model}, {variant}" if variant else f"Observe: {model}"
+    asked, _, variant = need.partition("/")
+    words = ASKED_WORDS.get(asked, asked.replace("_", " "))
+    if variant:
+        words = f"{words}, {VARIANT_WORDS.get(variant, variant.replace('_', ' '))}"
+    return f"Ask {words}"
+
+
+ASKED_WORDS = {
+    "target": "the target",
+    "base": "the starting model (base)",
+    "soft": "the copies trained on third parties (soft references)",
+    "student": "the copies trained on known users (students)",
+    "leaking": "the copy that sees who is a member (leaking student)",
+    "shadows": "the twins of the target (shadow models)",
+    "trajectory": "the copy after every epoch (trajectory reference)",
+    "self_prompted": "the copy of the target's texts (self-prompted)",
+    "gradient": "the target how each answer would change it (gradients)",
+    "inquiry": "the target whether it has seen the history (inquiry)",
+    "lists": "for recommendations",
+    "temperatures": "for the first choice, again and again (temperatures)",
+    "shadow_world": "the auditor's own recommender",
+}
+VARIANT_WORDS = {
+    "no_history": "without a history",
+    "half": "after half of the history",
+    "poisoned": "after strangers' items in the history (poisoned)",
+    "lowercase": "in lower case",
+    "after_held_out": "after examples of held-out users",
+    "after_members": "after examples of members",
+    "answer_swapped": "about a similar item instead",
+    "history_swapped": "after a similar history",
+    "template": "in other words",
+    "noisy": "with noise on its inputs",
+    "popular": "as published, popular items for non-members",
+    "own_factors": "members by their trained vectors",
+}
 
 
 def needs(experiment: Experiment) -> list[str]:
@@ -68,15 +109,33 @@ def needs(experiment: Experiment) -> list[str]:
     from mia_core.attacks.catalogue import ATTACKS
 
     wanted = {need.rstrip("?") for name in experiment.attacks.names for need in ATTACKS[name].needs}
-    found = ["target", "base"]
+    found = ["target", "base"] if experiment.kind != "recommender" else []
     models = [
         name for name in ("soft", "student", "leaking", "shadows", "trajectory", "self_prompted") if name in wanted
     ]
     return [*found, *models, *sorted(wanted - {*found, *models})]
 
 
+def asked_by(name: str) -> list[str]:
+    """What an attack cannot do without: the target's own answers too, unless it looks at lists alone."""
+    from mia_core.attacks.catalogue import ATTACKS
+
+    attack = ATTACKS[name]
+    implied = [] if attack.needs and attack.access == "labels only" else ["target"]
+    return [*implied, *sorted(need for need in attack.needs if not need.endswith("?"))]
+
+
+def refusal(experiment: Experiment, name: str) -> str:
+    """Why an attack cannot run on such a target, as far as the config alone tells; empty where it can."""
+    return next((reason for need in asked_by(name) if (reason := impossible(experiment, need))), "")
+
+
 ONLY_LISTS = frozenset({"lists", "lists/no_history", "self_prompted"})
 """What can be asked where only lists were brought along."""
+EXPOSED = frozenset({"lists", "lists/popular", "lists/no_history", "shadow_world"})
+"""What a recommender that ranks items shows, and what the auditor's own one does."""
+OF_ITEMS = frozenset({"answer_swapped", "history_swapped", "noisy"})
+"""Variants of a question that need no words."""
 STUDENTS = frozenset({"soft", "student", "leaking", "trajectory", "self_prompted"})
 """References that start where a student starts."""
 TRAINED = STUDENTS | {"shadows", "gradient"}
@@ -90,6 +149,15 @@ def impossible(experiment: Experiment, need: str) -> str:
     from mia_core.observe.views import LISTS
 
     target, model = experiment.target, need.partition("/")[0]
+    if experiment.kind != "language":
+        return _impossible_of_items(experiment, need)
+    if need == "shadow_world" and target.source == "lists" and experiment.prompt.style == "whole_history":
+        return ""
+    if need == "shadow_world" or need in ("lists/popular", "lists/own_factors"):
+        return (
+            "needs a recommender that ranks items: base.family = 'xlnet' or 'sasrec', or target.source = 'recommender' (for "
+            "lists that were brought along: prompt.style = 'whole_history')"
+        )
     if target.source == "lists":
         return "" if need in ONLY_LISTS else "needs the model itself, and only its lists were brought along"
     if target.serving == "prompt" and model in TRAINED:
@@ -100,6 +168,22 @@ def impossible(experiment: Experiment, need: str) -> str:
         return "is a demonstration for audits in which the split is known"
     if need in LISTS and not PROMPT_STYLES[experiment.prompt.style].answers_with_titles:
         return "needs a model that answers with items; choose prompt.style = 'next_item'"
+    return ""
+
+
+def _impossible_of_items(experiment: Experiment, need: str) -> str:
+    model, _, variant = need.partition("/")
+    if experiment.kind == "recommender":
+        shown = EXPOSED | {"lists/own_factors"}
+        return "" if need in shown else "needs a model that gives probabilities, and this recommender shows lists alone"
+    if need in EXPOSED:
+        return ""
+    if need == "lists/own_factors":
+        return "needs a recommender that keeps a vector of its own for each user"
+    if model in ("lists", "temperatures", "inquiry", "self_prompted"):
+        return "needs a model that writes text"
+    if variant and variant not in OF_ITEMS:
+        return "needs a question in words, and this recommender reads items"
     return ""
 
 
@@ -135,7 +219,9 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
 
     work = _Work(experiment, int(summary["users"]), int(summary["interactions"]))
     stages = [StagePlan(READ, 0.5 + work.interactions / 400_000)]
-    brought = experiment.target.source != "fine-tune"
+    if experiment.kind == "recommender":
+        return [*stages, *_recommender_stages(experiment, work)]
+    brought = experiment.target.brought
     if experiment.base.source == "offline" and not brought:
         stages.append(StagePlan(BASE, work.pretrain(experiment.base)))
     if not brought and experiment.target.serving == "weights":
@@ -143,6 +229,8 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
         stages.append(StagePlan(TARGET, work.train(trainees * work.windows, experiment.target.training)))
     wanted = [need for need in needs(experiment) if not impossible(experiment, need)]
     stages += _reference_stages(experiment, work, wanted)
+    if "shadow_world" in wanted:
+        stages += _world_stages(experiment, work)
     stages += [StagePlan(observe_stage(need), work.ask(need)) for need in wanted]
     if experiment.evaluation.ranked_users:
         ranked = min(experiment.evaluation.ranked_users, work.members)
@@ -150,9 +238,34 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
     learned = sum(ATTACKS[name].learned for name in experiment.attacks.names)
     stages.append(StagePlan(ATTACK, 0.5 + 0.1 * len(experiment.attacks.names) + learned * (1.2 + work.scored / 1_000)))
     stages.append(StagePlan(REPORT, 1.0))
+    if experiment.evaluation.map_users:
+        mapped = min(experiment.evaluation.map_users, work.scored)
+        stages.append(StagePlan(MAP, 1.0 + work.observe(mapped) + mapped / 100))
     # The placebo runs beside the rest; only its lag is waited for.
     stages.append(StagePlan(GATES, 2.0))
     return stages
+
+
+def _recommender_stages(experiment: Experiment, work: _Work) -> list[StagePlan]:
+    from mia_core.attacks.catalogue import ATTACKS
+
+    wanted = [need for need in needs(experiment) if not impossible(experiment, need)]
+    stages = [StagePlan(TARGET, work.recommend(experiment.recommender, work.members))]
+    if "shadow_world" in wanted:
+        stages += _world_stages(experiment, work)
+    stages += [StagePlan(observe_stage(need), 0.2 + work.scored / 2_000) for need in wanted if need != "shadow_world"]
+    if experiment.evaluation.ranked_users:
+        stages.append(StagePlan(QUALITY, 0.5))
+    slow = sum(
+        DISENTANGLING if name.startswith("dl_mia") else 1.0 for name in experiment.attacks.names if name in ATTACKS
+    )
+    return [*stages, StagePlan(ATTACK, slow), StagePlan(REPORT, 1.0), StagePlan(GATES, 2.0)]
+
+
+def _world_stages(experiment: Experiment, work: _Work) -> list[StagePlan]:
+    vectors = work.recommend(experiment.recommender, work.public / 2)
+    shadow = work.recommend(experiment.shadow_recommender, work.public / 4)
+    return [StagePlan(ITEM_VECTORS, vectors), StagePlan(SHADOW_WORLD, shadow)]
 
 
 def _reference_stages(experiment: Experiment, work: _Work, wanted: list[str]) -> list[StagePlan]:
@@ -211,6 +324,11 @@ class _Work:
 
     def train(self, windows: float, training: Training) -> float:
         return 0.3 + self.factor * windows * training.epochs * TRAIN_SECONDS
+
+    def recommend(self, settings: Recommender, users: float) -> float:
+        ratings = users * self.interactions / max(1.0, self.public + self.scored)
+        rounds = {"latent_factor": settings.epochs, "neural": 5 * settings.epochs}.get(settings.kind, 0)
+        return 0.3 + ratings * (rounds * (1 + settings.negatives) * settings.factors / 100 + 10) * RATING_SECONDS
 
     def student(self, windows_per_class: float) -> float:
         config = self.experiment.distillation

@@ -60,6 +60,19 @@ class Thin(Section):
     """Of longer histories only so many latest interactions remain."""
 
 
+class Sessions(Section):
+    """Visits instead of people: the unit of every claim is then a session."""
+
+    by: Literal["auto", "none", "id", "gap"] = "auto"
+    """auto: data that consist of sessions stay so, others are people; id: what the data call a user is a session; gap: a
+    person's interactions are cut where `gap_minutes` lie between two."""
+    gap_minutes: Annotated[float, Field(gt=0, le=100_000)] = 30.0
+    shortest: Annotated[int, Field(ge=2, le=1_000)] = 2
+    """Shorter sessions are left out; consecutive repeats count once."""
+    longest: Annotated[int, Field(ge=2, le=1_000)] = 20
+    """Of longer sessions the latest items remain."""
+
+
 class Data(Section):
     """Where the interactions come from."""
 
@@ -74,6 +87,7 @@ class Data(Section):
     columns: Columns | None = None
     """The mapping, where the guess is to be corrected."""
     synthetic: Synthetic = Synthetic()
+    sessions: Sessions = Sessions()
     thin: Thin = Thin()
 
     @model_validator(mode="after")
@@ -102,8 +116,8 @@ class Prompt(Section):
 
     style: str = "next_item"
     """One of the styles in ``mia_core.data.prompts.PROMPT_STYLES``."""
-    history: Annotated[int, Field(ge=1, le=200)] = 8
-    """Items shown in the prompt; one more is the answer."""
+    history: Annotated[int, Field(ge=1, le=100_000)] = 8
+    """Items shown in the prompt; one more is the answer. Style "whole_history": the longest history, less one."""
     windows: Count = 3
     """Windows per user, taken from the most recent items; they never overlap."""
     template: str = ""
@@ -153,7 +167,8 @@ class Lora(Section):
 class Base(Section):
     """The model before fine-tuning."""
 
-    family: Literal["t5", "gpt2", "llama"] = "t5"
+    family: Literal["t5", "gpt2", "llama", "xlnet", "sasrec"] = "t5"
+    """t5, gpt2, llama: language models; xlnet, sasrec: transformers whose tokens are items."""
     source: Literal["offline", "local", "hub"] = "offline"
     """offline: built and pre-trained here on `public` users; local: a model folder; hub: a hub id."""
     path: str = ""
@@ -174,11 +189,44 @@ class Base(Section):
     """Offline models: training on every window of the `public` users."""
 
 
+class Recommender(Section):
+    """A classic recommender: it learns from whole histories, whatever their ratings, and serves ranked lists."""
+
+    kind: Literal["latent_factor", "item_based", "neural", "popularity"] = "latent_factor"
+    factors: Annotated[int, Field(ge=1, le=1_000)] = 100
+    """Length of a user's and an item's vector."""
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
+    l2: Annotated[float, Field(ge=0)] = 0.01
+    """Weight of the squared vectors in the loss."""
+    negatives: Annotated[int, Field(ge=1, le=100)] = 1
+    """Items drawn for every interaction that count as not wanted."""
+    neighbours: Annotated[int, Field(ge=1, le=10_000)] = 50
+    """Item-based: so many most similar items count."""
+    ridge: Annotated[float, Field(gt=0)] = 0.1
+    """Latent factor: penalty with which a history is turned into a user's vector."""
+    length: Annotated[int, Field(ge=2, le=1_000)] = 100
+    """Items of a served list."""
+    candidates: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Popularity randomisation, a defence: each list is drawn at random from so many best items; 0: off."""
+
+    @model_validator(mode="after")
+    def _lists_fit(self) -> Recommender:
+        if 0 < self.candidates < self.length:
+            raise ValueError(
+                f"candidates is {self.candidates}; a list of {self.length} is drawn from them, so give at least as many, or 0"
+            )
+        return self
+
+
 class Target(Section):
     """The audited model."""
 
-    source: Literal["fine-tune", "own", "lists"] = "fine-tune"
-    """fine-tune: this audit trains it on the members; own: it is brought along; lists: only what it recommended is."""
+    source: Literal["fine-tune", "own", "lists", "recommender"] = "fine-tune"
+    """fine-tune: this audit trains it on the members; own: it is brought along; lists: only what it recommended is;
+    recommender: this audit trains a classic recommender, see [recommender]."""
+    start: Literal["base", "scratch"] = "base"
+    """scratch: the target is not fine-tuned from the base but built anew and trained on the members alone."""
     serving: Literal["weights", "prompt"] = "weights"
     """prompt: nothing is trained on the members; the recommender answers from examples in its prompt, and a member's own
     window is one of them."""
@@ -200,16 +248,21 @@ class Target(Section):
     no_base: bool = False
     """Own target: the weights before fine-tuning are not to be had; attacks that need them are switched off."""
 
+    @property
+    def brought(self) -> bool:
+        """Whether the target, or what it served, is brought along instead of made here."""
+        return self.source in ("own", "lists")
+
     @model_validator(mode="after")
     def _own_has_its_fields(self) -> Target:
-        if self.source != "fine-tune":
+        if self.brought:
             for name in ("path" if self.source == "own" else "lists", "members", "held_out"):
                 if not getattr(self, name):
                     raise ValueError(f'{name} is empty; target source "{self.source}" needs it')
-            if self.serving == "prompt":
-                raise ValueError(
-                    'serving is "prompt"; that is for a target which this audit sets up, source "fine-tune"'
-                )
+        if self.serving == "prompt" and self.source != "fine-tune":
+            raise ValueError(
+                'serving is "prompt"; that is for a language model which this audit sets up, source "fine-tune"'
+            )
         return self
 
 
@@ -263,6 +316,13 @@ class Views(Section):
     self_prompted_windows: Annotated[int, Field(ge=1, le=1_000)] = 8
     """Windows drawn per public user that the target answers in its own words, to train the self-prompted reference."""
     self_prompted_training: Training = Training(epochs=3, learning_rate=2e-3)
+
+
+class Shadow(Recommender):
+    """The auditor's own recommender, whose members are known, that attacks on a classic recommender are trained on."""
+
+    kind: Literal["same", "latent_factor", "item_based", "neural", "popularity"] = "same"  # type: ignore[assignment]
+    """same: everything like the target's."""
 
 
 class Attacks(Section):
@@ -339,6 +399,8 @@ class Evaluation(Section):
     """Sampled items each true next item is ranked against (HR@10, NDCG@10)."""
     ranked_users: Annotated[int, Field(ge=0, le=100_000)] = 60
     """Held-out users on whom recommendation quality is measured; 0 switches it off, and the references' agreement too."""
+    map_users: Annotated[int, Field(ge=0, le=2_000)] = 0
+    """Audited users, drawn at random, whose outputs are laid out on a flat map (t-SNE); 0 switches it off."""
 
 
 class Experiment(Section):
@@ -351,10 +413,99 @@ class Experiment(Section):
     prompt: Prompt = Prompt()
     base: Base = Base()
     target: Target = Target()
+    recommender: Recommender = Recommender()
+    shadow: Shadow = Shadow()
     distillation: Distillation = Distillation()
     views: Views = Views()
     attacks: Attacks = Attacks()
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_its_target(cls, document: Any) -> Any:
+        """What another kind of target needs is its default: a sequence of items, or whole histories and lists."""
+        if not isinstance(document, Mapping):
+            return document
+        kind = _kind_of_target(document)
+        filled = dict(document)
+        for section, values in KIND_DEFAULTS.get(kind, {}).items():
+            given = filled.get(section, {})
+            if isinstance(given, Mapping):
+                filled[section] = {**values, **given}
+        return filled
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Experiment:
+        whole = self.prompt.style == "whole_history"
+        student = self.distillation.student
+        if student is not None and (student.family in SEQUENCE_FAMILIES) != (self.base.family in SEQUENCE_FAMILIES):
+            raise ValueError(
+                f'distillation.student.family is "{student.family}" and base.family "{self.base.family}"; one reads items, the '
+                "other words: choose both of one kind"
+            )
+        if self.kind == "language":
+            if whole and self.target.source == "fine-tune":
+                raise ValueError(
+                    f'prompt.style is "whole_history", which base.family "{self.base.family}" does not read; choose '
+                    '"next_item", or base.family = "sasrec" or "xlnet"'
+                )
+            return self
+        if not whole:
+            raise ValueError(
+                f'prompt.style is "{self.prompt.style}"; a {"classic" if self.kind == "recommender" else "sequence"} '
+                'recommender reads items, not words: choose "whole_history"'
+            )
+        if self.kind == "sequence":
+            refused = {
+                "target.tuning": self.target.tuning == "lora",
+                "target.serving": self.target.serving == "prompt",
+                "base.source": self.base.source != "offline",
+            }
+            for setting in [name for name, wrong in refused.items() if wrong]:
+                raise ValueError(
+                    f'{setting} does not go with base.family "{self.base.family}", which is built here, trained whole and '
+                    "serves from its weights; leave it at its default"
+                )
+        return self
+
+    @property
+    def kind(self) -> Literal["language", "sequence", "recommender"]:
+        """What the target is: a language model, a transformer over items, or a classic recommender."""
+        if self.target.source == "recommender":
+            return "recommender"
+        return "sequence" if self.base.family in SEQUENCE_FAMILIES else "language"
+
+    @property
+    def shadow_recommender(self) -> Recommender:
+        """The settings of the auditor's own recommender."""
+        if self.shadow.kind == "same":
+            return self.recommender
+        return Recommender.model_validate(self.shadow.model_dump())
+
+
+SEQUENCE_FAMILIES = ("xlnet", "sasrec")
+KIND_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "sequence": {
+        "prompt": {"style": "whole_history", "history": 19, "windows": 1},
+        "attacks": {
+            "names": ("loss", "confidence", "entropy", "target_minus_base", "sequence_mlp", "fused_target"),
+            "lead": "sequence_mlp",
+        },
+        "evaluation": {"map_users": 1_000},
+    },
+    "recommender": {
+        "prompt": {"style": "whole_history", "history": 99_999, "windows": 1},
+        "attacks": {"names": ("recommenders",), "lead": "biased_mia"},
+    },
+}
+"""What the settings are where nothing else is said, for targets that are no language models."""
+
+
+def _kind_of_target(document: Mapping[str, Any]) -> str:
+    target, base = document.get("target", {}), document.get("base", {})
+    if isinstance(target, Mapping) and target.get("source") == "recommender":
+        return "recommender"
+    return "sequence" if isinstance(base, Mapping) and base.get("family") in SEQUENCE_FAMILIES else ""
 
 
 class Runtime(Section):
@@ -436,6 +587,10 @@ def resolve_paths(document: dict[str, Any], folder: Path) -> None:
 def to_toml(experiment: Experiment) -> str:
     """The experiment as TOML, settings that differ from the defaults alone."""
     changed = experiment.model_dump(mode="json", exclude_defaults=True)
+    for section, values in KIND_DEFAULTS.get(experiment.kind, {}).items():
+        # Left out, these would become what such a target starts from, whatever a field's own default is.
+        entered = getattr(experiment, section).model_dump(mode="json", include=set(values))
+        changed[section] = {**changed.get(section, {}), **entered}
     lines = [f"{name} = {_toml_value(value)}" for name, value in changed.items() if not isinstance(value, dict)]
     _add_sections(lines, changed, "")
     return "\n".join(lines) + "\n"

@@ -5,17 +5,21 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 
 from mia_core import estimate
-from mia_core.attacks.evidence import Background, Evidence
+from mia_core.attacks.evidence import Background, Evidence, Known
 from mia_core.data.lists import ServedLists
 from mia_core.data.prompts import Samples
+from mia_core.exposures import Exposures
 from mia_core.observe.observations import Observations
 from mia_core.observe.views import LISTS
 from mia_core.questions import MEASURED, Questions
 from mia_core.stages import Run
+
+FEWEST_SHADOW_USERS = 16
 
 
 def possible(run: Run, need: str) -> str:
@@ -23,6 +27,11 @@ def possible(run: Run, need: str) -> str:
     told = estimate.impossible(run.experiment, need)
     if told:
         return told
+    if need == "shadow_world" and len(run.public) < FEWEST_SHADOW_USERS:
+        return (
+            f"needs at least {FEWEST_SHADOW_USERS} third-party users for a recommender of the auditor's own, and there are "
+            f"{len(run.public)}; raise split.public_share, or give more data"
+        )
     if run.served is not None:
         return _possible_with_lists(run.served, run.public, need)
     model, _, variant = need.partition("/")
@@ -37,18 +46,25 @@ def _possible_with_lists(served: ServedLists, public: Sequence[str], need: str) 
     if need == "self_prompted":
         known_lists = any(user in served.lists.get("history", {}) for user in public)
         return "" if known_lists else "needs lists of third-party users, from which a copy of the target can be trained"
+    if need == "shadow_world":
+        return ""
     asked = "no_history" if need == "lists/no_history" else "history"
     return "" if asked in served.lists else f"needs lists with question = {asked!r}, which target.lists does not hold"
 
 
 def train(run: Run, needs: Sequence[str]) -> None:
     """Trains, or finds in the store, every model that the needs ask about."""
-    if run.served is None:
+    exposures = Exposures(run)
+    if run.experiment.kind == "recommender":
+        _ = exposures.target
+    elif run.served is None:
         _ = run.target
+    if "shadow_world" in needs:
+        _ = exposures.item_vectors, exposures.shadow
     if estimate.STUDENTS & {need.partition("/")[0] for need in needs}:
         _ = run.student_start
     for need in needs:
-        if need not in (*LISTS, *MEASURED):
+        if need not in (*LISTS, *MEASURED, "shadow_world"):
             for view in estimate.views(run.experiment, need.partition("/")[0]):
                 run.view_model(view)
 
@@ -66,6 +82,8 @@ def gather(run: Run, samples: Samples, needs: Sequence[str], *, announce: bool =
     lists: dict[str, np.ndarray] = {}
     for need in needs:
         with run.stage(estimate.observe_stage(need)) if announce else nullcontext():
+            if need == "shadow_world":
+                continue
             if need in LISTS:
                 lists[need] = questions.recommended(need, samples)
             elif need in MEASURED:
@@ -76,6 +94,10 @@ def gather(run: Run, samples: Samples, needs: Sequence[str], *, announce: bool =
                     cross_fitted["student"] = list(found.values())
                 else:
                     views |= found
+    world, background = None, run.background
+    if "shadow_world" in needs:
+        background = replace(background, item_vectors=questions.exposures.item_vectors)
+        world = _shadow_world(run, questions.exposures, needs, background)
     return Evidence(
         users=samples.users,
         user_index=samples.user_index,
@@ -84,8 +106,20 @@ def gather(run: Run, samples: Samples, needs: Sequence[str], *, announce: bool =
         shadow_in=_coins(run, samples) if "shadows" in needs else None,
         signals=signals,
         lists=lists,
-        background=background(run),
+        background=background,
+        shadow_world=world,
     )
+
+
+def _shadow_world(run: Run, exposures: Exposures, needs: Sequence[str], background: Background) -> Known:
+    """What the auditor's own recommender shows of people whose membership in it is known."""
+    world = exposures.shadow
+    samples = run.windows([*world.members, *world.held_out])
+    lists = {need: exposures.lists(need, samples, world) for need in needs if need in LISTS}
+    evidence = Evidence(
+        samples.users, samples.user_index, {}, signals=_signals(run, samples), lists=lists, background=background
+    )
+    return Known(evidence, np.isin(samples.users, world.members))
 
 
 def _coins(run: Run, samples: Samples) -> np.ndarray:
@@ -98,34 +132,19 @@ def _coins(run: Run, samples: Samples) -> np.ndarray:
 def _signals(run: Run, samples: Samples) -> dict[str, np.ndarray]:
     """What is known of each sample without asking any model."""
     place, share = run.catalogue.position, np.log((run.catalogue.counts + 1) / (run.catalogue.users + 2))
-    items = np.array([[place[event.item] for event in window] for window in samples.windows], dtype=np.int64)
-    items = items.reshape(len(samples), run.writer.window)
+    longest = max((len(window) for window in samples.windows), default=run.writer.shortest)
+    items = np.full((len(samples), longest), -1, dtype=np.int64)
+    for row, window in zip(items, samples.windows, strict=True):
+        row[-len(window) :] = [place[event.item] for event in window]
+    there = items >= 0
     lengths = np.array([len(run.events.get(user, ())) for user in samples.users])
-    windows = samples.counts() * run.writer.window
+    windows = np.bincount(samples.user_index, weights=there.sum(axis=1), minlength=len(samples.users))
     length = np.log(np.maximum(np.where(lengths > 0, lengths, windows), 1))[samples.user_index]
+    mean_share = np.where(there, share[items], 0).sum(axis=1) / there.sum(axis=1)
     characters = np.array([len(answer) for answer in samples.answers], dtype=float)
     return {
         "zlib_bytes": np.array([len(zlib.compress(answer.encode())) for answer in samples.answers], dtype=float),
         "answer_item": items[:, -1],
         "history_items": items[:, :-1],
-        "covariates": np.column_stack([length, share[items].mean(axis=1), share[items[:, -1]], characters]),
+        "covariates": np.column_stack([length, mean_share, share[items[:, -1]], characters]),
     }
-
-
-def background(run: Run) -> Background:
-    """What public users alone say about tokens and items."""
-    if run.served is not None:
-        # Without the model there are no tokens to count.
-        return Background(np.ones(1), run.catalogue.share, run.catalogue.vectors(), np.zeros((1, 1), np.float32))
-    model = (run.base or run.target).load()
-    vectors = model.plain_network.get_input_embeddings().weight.detach().float().cpu().numpy()
-    counts = np.ones(len(vectors))
-    samples = run.windows(run.public)
-    for encoded in model.encode(samples.prompts, samples.answers):
-        np.add.at(counts, list(encoded.answer), 1)
-    return Background(
-        token_share=counts / counts.sum(),
-        item_share=run.catalogue.share,
-        item_vectors=run.catalogue.vectors(),
-        token_vectors=vectors,
-    )

@@ -14,13 +14,14 @@ import numpy as np
 
 from mia_core import estimate
 from mia_core.attacks.catalogue import configured
-from mia_core.data.prompts import Event, Samples, windows_of
+from mia_core.data.prompts import Event, Samples
 from mia_core.errors import DataError, NotFound
 from mia_core.evaluate.calibration import conservative_p_value, share_below
 from mia_core.experiment import Data, Runtime, parse_experiment
 from mia_core.gathering import gather, possible
 from mia_core.keys import content_key
 from mia_core.pipeline import divide, start
+from mia_core.report.lookup import flag_at_every_offset
 from mia_core.report.results import LookupResult, read_result
 from mia_core.seeds import generator
 from mia_core.stages import VERSION, Run
@@ -28,7 +29,7 @@ from mia_core.store import Store
 from mia_core.types import Progress, Role, StagePlan
 
 COMPARED_MEMBERS = 60
-"""Members shown beside the calibration users; they are only a picture, so a random few suffice."""
+"""Members scored beside the calibration users, at random: for the picture, and to count a prior's update on."""
 OPEN, COMPARE, SCORE = "Open the audit", "Score the calibration users at every offset", "Score this history"
 
 
@@ -46,7 +47,7 @@ def lookup_history(
     run, attack_name = _reopen(audit_key, store, progress, runtime)
     progress.finish(OPEN, cached=False)
     matched, unmatched = match(history, run)
-    window = run.writer.window
+    window, shortest = run.writer.window, run.writer.shortest
     found = LookupResult(
         subject="pasted history",
         role="",
@@ -61,10 +62,10 @@ def lookup_history(
         member_scores=[],
         held_out_scores=[],
     )
-    if len(matched) < window:
+    if len(matched) < shortest:
         reason = (
             f"cannot be scored: {len(matched)} of {len(matched) + len(unmatched)} lines were found in the catalogue, and "
-            f"one window takes {window}; paste more titles, written as in the data"
+            f"one window takes {shortest}; paste more titles, written as in the data"
         )
         return LookupResult(**{**found.__dict__, "reason": reason})
     scorer = _Scorer(run, attack_name)
@@ -73,18 +74,19 @@ def lookup_history(
     held_out, members = scorer.comparison(length)
     progress.finish(COMPARE, cached=False)
     progress.start(SCORE)
-    score = float(scorer.scores({"": matched[-length:]}, announce=False)[0])
+    score = float(scorer.scores({"": matched[-length:]})[0])
     progress.finish(SCORE, cached=False)
     return LookupResult(
         **{
             **found.__dict__,
-            "windows": length // window,
+            "windows": max(1, length // window),
             "score": score,
             "p_value": conservative_p_value(score, held_out),
             "calibration_users": len(held_out),
             "share_below": share_below(score, held_out),
             "member_scores": [float(value) for value in members],
             "held_out_scores": [float(value) for value in held_out],
+            "flag": flag_at_every_offset(score, members, held_out, run.experiment.seed),
         }
     )
 
@@ -151,25 +153,28 @@ class _Scorer:
 
         def write(folder: Path) -> None:
             histories = {user: run.events.get(user, [])[-length:] for user in everybody}
-            np.save(folder / "scores.npy", self.scores(histories, announce=True))
+            np.save(folder / "scores.npy", self.scores(histories))
 
         scores = np.load(run.store.build(key, "scores", write, keep=True) / "scores.npy", allow_pickle=False)
         values = scores[: len(held_out)], scores[len(held_out) :]
         return values[0][~np.isnan(values[0])], values[1][~np.isnan(values[1])]
 
-    def scores(self, histories: dict[str, list[Event]], *, announce: bool) -> np.ndarray:
+    def scores(self, histories: dict[str, list[Event]]) -> np.ndarray:
         """(n,) highest score over all window offsets; NaN where a history holds no window."""
         run, window = self.run, self.run.writer.window
         groups: list[list[Sequence[Event]]] = []
         owner: list[int] = []
         for i, history in enumerate(histories.values()):
-            for offset in range(min(window, len(history) - window + 1)):
+            # A whole history is one window, however long: it has no offsets.
+            offsets = 1 if run.writer.style.whole else min(window, len(history) - window + 1)
+            for offset in range(offsets):
                 shortened = history[: len(history) - offset]
-                groups.append(windows_of(shortened, window, run.experiment.prompt.windows))
+                groups.append(run.writer.windows(shortened, run.experiment.prompt.windows))
                 owner.append(i)
         if not groups:
             return np.full(len(histories), np.nan)
-        samples: Samples = run.writer.write([str(i) for i in range(len(groups))], groups)
+        # No user's id begins with a line break: nobody here is mistaken for somebody of the audit.
+        samples: Samples = run.writer.write([f"\n{i}" for i in range(len(groups))], groups)
         evidence = gather(run, samples, self.needs, announce=False, keep=False)
         values = self.attack.score(evidence, self.known)
         best = np.full(len(histories), np.nan)

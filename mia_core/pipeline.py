@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,32 +17,43 @@ from threadpoolctl import threadpool_limits
 
 from mia_core import estimate
 from mia_core.attacks.catalogue import ATTACKS, GROUPS, configured
-from mia_core.attacks.contract import out_of_fold_scores
+from mia_core.attacks.contract import is_transductive, out_of_fold_scores
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.fused import hidden, scalars
 from mia_core.claims import judge_gates, list_bound, make_claims, placebo_experiment, wants_placebo, with_names
 from mia_core.data.interactions import Interactions
 from mia_core.evaluate.calibration import mondrian_p_values, p_values, strata
 from mia_core.evaluate.intervals import mean_interval
+from mia_core.evaluate.maps import two_dimensional
 from mia_core.evaluate.metrics import attack_metrics, best_threshold, roc_table
 from mia_core.experiment import Experiment, Runtime
+from mia_core.exposures import Exposures
 from mia_core.gathering import gather, possible, train
 from mia_core.keys import content_key, file_key
 from mia_core.models.device import choose_device, device_name, resolve_precision, use_threads
 from mia_core.models.llm.distillation import agreement
-from mia_core.models.ranking import hits_and_gains, language_model_scores, popularity_scores, ranking_task
+from mia_core.models.ranking import (
+    hits_and_gains,
+    language_model_scores,
+    popularity_scores,
+    ranking_task,
+    recommender_scores,
+)
+from mia_core.observe.output_vectors import output_vectors
 from mia_core.report.results import Agreement, AttackSummary, AuditResult, Quality, read_result
 from mia_core.seeds import derive_seed, generator
 from mia_core.stages import VERSION, Run, open_interactions
 from mia_core.store import Store
 from mia_core.tasks import WhileWanted, in_background, spare_cores
-from mia_core.types import Metric, Progress, Role, Silent
+from mia_core.types import SESSION, UNITS, USER, Metric, Progress, Role, Silent, Unit
 
 SHOWN_MODELS = ("target", "base", "leaking", "self_prompted")
 """Models whose feature distributions are kept for the charts, beside soft references and students."""
 FEATURES = ("loss", "confidence", "entropy", "hidden")
 
 
+KINDS = ("placebo", "point", "audit")
+"""What an audit is kept as, the least wanted first: another one's placebo, a point of a study, one for itself."""
 ONE_THREAD_BELOW = 96
 """Models of less width than this lose more by sharing out their small products over cores than they gain."""
 
@@ -51,12 +63,12 @@ def run_audit(
     store: Store,
     progress: Progress | None = None,
     runtime: Runtime | None = None,
-    kind: Literal["audit", "placebo"] = "audit",
+    kind: Literal["audit", "point", "placebo"] = "audit",
 ) -> AuditResult:
     """Runs a whole audit, or finds it in the store.
 
     Args:
-        kind: a placebo is kept like an audit, but not listed among them.
+        kind: a placebo and a point of a study are kept like an audit, but not listed among them.
 
     Raises:
         DataError, ConfigError, ModelError: what the user can mend.
@@ -66,9 +78,10 @@ def run_audit(
     found = store.find(key)
     if found is None:
         found = store.build(key, kind, lambda folder: _audit(run, key).write(folder), name=experiment.name, keep=True)
-    elif kind == "audit" and key in {entry.key for entry in store.entries("placebo")}:
-        # What was somebody's placebo is now wanted for itself.
+    elif key in {entry.key for lesser in KINDS[: KINDS.index(kind)] for entry in store.entries(lesser)}:
+        # What was somebody's placebo, or a point of a study, is now wanted for itself, under its own name.
         store.relabel(key, kind, experiment.name)
+        read_result(found).renamed(experiment.name).write(found, {})
     return read_result(found)
 
 
@@ -141,12 +154,14 @@ def _run_placebo(job: tuple[dict[str, Any], str, Literal["cpu", "cuda"]]) -> Aud
 
 def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _Findings:
     config, split, samples = run.experiment, run.split, run.samples
-    impossible = {need: reason for need in estimate.needs(config) if (reason := possible(run, need))}
+    asked = ["target", *estimate.needs(config)]
+    impossible = {need: reason for need in asked if (reason := possible(run, need))}
     skipped = _skipped(run, impossible)
     needs = [need for need in estimate.needs(config) if need not in impossible]
     train(run, needs)
     evidence = gather(run, samples, needs)
     roles = np.array([split.roles[user] for user in run.scored], dtype=object)
+    unit = UNITS[run.interactions.unit]
 
     with run.stage(estimate.QUALITY):
         quality = _quality(run)
@@ -156,25 +171,29 @@ def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _F
     with run.stage(estimate.ATTACK), threadpool_limits(1):
         known, audited, audited_at = divide(run, evidence, roles)
         scores, thresholds = {}, {}
+        known_at = np.flatnonzero([role.known for role in roles])
         running = [name for name in config.attacks.names if name not in skipped]
         for i, name in enumerate(running):
             attack = configured(name, config.attacks.settings.get(name, {}))
-            mine = np.full(len(run.scored), np.nan)
-            known_at = np.flatnonzero([role.known for role in roles])
-            mine[known_at] = out_of_fold_scores(attack, known, seed=config.seed)
-            mine[audited_at] = attack.score(audited, known)
-            thresholds[name] = best_threshold(mine[known_at], known.member)
-            scores[name] = mine
+            if is_transductive(attack):
+                # It learns from everybody it judges, without a label of theirs, and that once.
+                scores[name] = attack.score(evidence, known)
+            else:
+                scores[name] = np.full(len(run.scored), np.nan)
+                scores[name][known_at] = out_of_fold_scores(attack, known, seed=config.seed)
+                scores[name][audited_at] = attack.score(audited, known)
+            thresholds[name] = best_threshold(scores[name][known_at], known.member)
             run.progress.advance((i + 1) / len(running))
 
     with run.stage(estimate.REPORT):
-        judged_by = truth_of(roles, own=config.target.source != "fine-tune")
+        judged_by = truth_of(roles, own=config.target.brought)
         metrics: list[Metric] = []
         rocs = []
         for name, mine in scores.items():
             at, member = judged_by
             seed = derive_seed(config.seed, "intervals", name)
-            metrics += attack_metrics(name, mine[at], member, thresholds[name], config.evaluation, seed)
+            figures = attack_metrics(name, mine[at], member, thresholds[name], config.evaluation, seed)
+            metrics += [dataclasses.replace(figure, reason=unit.say(figure.reason)) for figure in figures]
             table = roc_table(mine[at], member, config.evaluation.resamples, config.evaluation.confidence, seed)
             rocs.append(table.select(pl.lit(name).alias("attack"), pl.all()))
         users = with_names(run, _user_table(run, roles, scores))
@@ -191,7 +210,7 @@ def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _F
         data={**run.interactions.summary(), "key": run.interactions.key},
         roles=split.counts(),
         lead=config.attacks.lead,
-        attacks=[summarise(name, skipped.get(name, "")) for name in config.attacks.names],
+        attacks=[summarise(name, skipped.get(name, ""), unit) for name in config.attacks.names],
         metrics=metrics,
         quality=quality,
         agreement=agreements,
@@ -204,6 +223,9 @@ def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _F
         versions={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "scikit-learn")},
     )
     tables = {"users": users, "features": features, "list_bound": list_bound(run, users)}
+    if config.evaluation.map_users and "target" in evidence.views:
+        with run.stage(estimate.MAP):
+            tables["map"] = _map_table(run)
     if rocs:
         tables["roc"] = pl.concat(rocs)
     return _Findings(result, tables)
@@ -219,12 +241,20 @@ def divide(run: Run, evidence: Evidence, roles: np.ndarray) -> tuple[Known, Evid
     return known, evidence.take(audited_at), audited_at
 
 
-def summarise(name: str, skipped: str = "") -> AttackSummary:
+def summarise(name: str, skipped: str = "", unit: Unit = USER) -> AttackSummary:
     """An attack in words."""
     attack = ATTACKS[name]
     group = next(group.title for group in GROUPS.values() if name in group.attacks)
     return AttackSummary(
-        name, attack.title, attack.summary, attack.access, attack.status, attack.passes, attack.source, skipped, group
+        name,
+        attack.title,
+        unit.say(attack.summary),
+        attack.access,
+        attack.status,
+        attack.passes,
+        attack.source,
+        unit.say(skipped),
+        group,
     )
 
 
@@ -243,10 +273,7 @@ def _skipped(run: Run, impossible: Mapping[str, str]) -> dict[str, str]:
     """Why an attack cannot run, by attack name."""
     reasons = {}
     for name in run.experiment.attacks.names:
-        attack = ATTACKS[name]
-        # All but those that look at lists alone read the target's own answers.
-        implied = [] if attack.needs and attack.access == "labels only" else ["target"]
-        missing = [need for need in [*implied, *sorted(attack.needs)] if need in impossible]
+        missing = [need for need in estimate.asked_by(name) if need in impossible]
         if missing:
             reasons[name] = impossible[missing[0]]
     return reasons
@@ -260,16 +287,19 @@ def _quality(run: Run) -> list[Quality]:
         return []
     chosen = [str(u) for u in generator(run.experiment.seed, "ranked users").permutation(users)[: config.ranked_users]]
     catalogue = sorted(run.interactions.items["item"])
-    task = ranking_task(chosen, run.events, catalogue, run.writer.window, config.negatives, run.experiment.seed)
+    task = ranking_task(chosen, run.events, catalogue, run.writer, config.negatives, run.experiment.seed)
     if run.served is not None:
         return []
-    # A target that serves from a prompt has the base's weights.
-    own_weights = run.experiment.target.serving == "weights"
-    recommenders = {"target": run.target if own_weights else None, "base": run.base}
     rows = []
-    for name, model in recommenders.items():
-        if model is not None:
-            rows.append((name, language_model_scores(model.load(), task, run.writer, run.progress.advance)))
+    if run.experiment.kind == "recommender":
+        rows.append(("target", recommender_scores(Exposures(run).recommender, task, run.catalogue.position)))
+    else:
+        # A target that serves from a prompt has the base's weights.
+        own_weights = run.experiment.target.serving == "weights"
+        recommenders = {"target": run.target if own_weights else None, "base": run.base}
+        for name, model in recommenders.items():
+            if model is not None:
+                rows.append((name, language_model_scores(model.load(), task, run.writer, run.progress.advance)))
     rows.append(("popularity", popularity_scores(task, run.popularity)))
     quality = []
     for name, scores in rows:
@@ -336,6 +366,25 @@ def _user_table(run: Run, roles: np.ndarray, scores: Mapping[str, np.ndarray]) -
     return pl.concat([table, pl.DataFrame(public, schema_overrides={"windows": pl.Int64})], how="diagonal_relaxed")
 
 
+def _map_table(run: Run) -> pl.DataFrame:
+    """user, role, drawn_from (outputs or correlation), x, y: where some audited users lie by what the target says of them."""
+    config = run.experiment
+    audited = run.split.users(Role.AUDITED_MEMBER, Role.AUDITED_HELD_OUT)
+    drawn = generator(config.seed, "map").permutation(audited)[: config.evaluation.map_users]
+    latest = run.windows([str(user) for user in drawn], 1)
+    users = [latest.users[i] for i in latest.user_index]
+    asked = run.target.told(latest, latest)
+    outputs, correlation = output_vectors(run.target.load(), asked.prompts, asked.answers, seed=config.seed)
+    parts = []
+    for name, vectors in (("outputs", outputs), ("correlation", correlation)):
+        places = two_dimensional(vectors, config.seed)
+        roles = [str(run.split.roles[user]) for user in users]
+        parts.append(
+            pl.DataFrame({"user": users, "role": roles, "drawn_from": name, "x": places[:, 0], "y": places[:, 1]})
+        )
+    return pl.concat(parts)
+
+
 def _feature_table(run: Run, evidence: Evidence, roles: np.ndarray, known: Known) -> pl.DataFrame:
     """Every feature of every model per user, for the distributions."""
     parts = []
@@ -369,43 +418,54 @@ def _features_of(
 
 
 def _notes(run: Run, users: pl.DataFrame, skipped: Mapping[str, str]) -> list[str]:
-    config = run.experiment
+    config, unit = run.experiment, UNITS[run.interactions.unit]
     notes = list(run.interactions.notes)
     everybody = run.interactions.summary()["users"]
     left_out = everybody - len(run.split.roles)
     window = run.writer.window
+    if unit is SESSION:
+        notes.append(
+            "What is judged here are sessions. A session is no person: those of one person may stand on both sides of the split, "
+            "and nothing is said of anybody's sessions together."
+        )
     if left_out:
         notes.append(
-            f"{left_out} of {everybody} users have fewer than {window} interactions, which is one window; they are not "
+            f"{left_out} of {everybody} {unit.many} have fewer than {window} interactions, which is one window; they are not "
             "part of this audit."
         )
     unscored = int(users.filter((pl.col("role") != Role.PUBLIC) & (pl.col("windows") == 0)).height)
     if unscored:
-        notes.append(f"{unscored} users could not be scored: they fill no window of {window} items.")
+        notes.append(f"{unscored} {unit.many} could not be scored: they fill no window of {window} items.")
     if not run.interactions.has_timestamps:
-        notes.append("These data have no times: each user's interactions are taken in the order of the file.")
+        notes.append(f"These data have no times: each {unit.one}'s interactions are taken in the order of the file.")
     if config.target.world == "null":
         notes.append(
-            "Null world: the target was fine-tuned on strangers, so nobody audited is a member. Honest attacks must "
-            "stay near 0.5 here; the leaking demonstration does not, which is why its figures mean nothing."
+            unit.say(
+                "Null world: the target was made with strangers' data alone, so nobody audited is a member. Honest attacks must "
+                "stay near 0.5 here; the leaking demonstration does not, which is why its figures mean nothing."
+            )
         )
     if config.target.serving == "prompt":
         notes.append(
-            "The target serves from its prompt: a member is somebody whose own window stands among the examples before each "
-            "question. Nothing was trained on members; these figures say nothing about membership in weights."
+            unit.say(
+                "The target serves from its prompt: a member is somebody whose own window stands among the examples before each "
+                "question. Nothing was trained on members; these figures say nothing about membership in weights."
+            )
         )
     if run.served is not None:
         notes += run.served.notes
         notes.append("Only lists were brought along, so only attacks that look at lists alone could run.")
-    if config.target.source != "fine-tune":
+    if config.target.brought:
         notes.append(
-            "Your own target: the figures come from known users, each scored by attacks that were not fitted on them. "
-            "A p-value holds only if the judged person is exchangeable with the held-out users you listed: drawn "
-            "from the same people, in the same way, at the same time."
+            unit.say(
+                "Your own target: the figures come from known users, each scored by attacks that were not fitted on them. "
+                "A p-value holds only if the judged person is exchangeable with the held-out users you listed: drawn "
+                "from the same people, in the same way, at the same time."
+            )
         )
         if not run.public:
             notes.append("Nobody is left as an unlabelled third party, so there are no soft-only references.")
-    notes += [f"{ATTACKS[name].title} did not run: it {reason}." for name, reason in skipped.items()]
+    notes += [f"{ATTACKS[name].title} did not run: it {unit.say(reason)}." for name, reason in skipped.items()]
     return notes
 
 

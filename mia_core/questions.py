@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from mia_core.data.prompts import Samples
+from mia_core.exposures import Exposures
 from mia_core.keys import content_key
 from mia_core.models.llm.generation import drawn_answers, ranked_answers
 from mia_core.models.llm.gradients import gradient_norms
@@ -31,6 +33,11 @@ class Questions:
     run: Run
     keep: bool = True
     """False: what is asked leaves nothing in the store, for a pasted history is personal data."""
+
+    @cached_property
+    def exposures(self) -> Exposures:
+        """What a recommender of items shows."""
+        return Exposures(self.run)
 
     def observe(self, view: str, samples: Samples) -> Observations:
         """What one view says about the samples."""
@@ -54,6 +61,8 @@ class Questions:
         run, config = self.run, self.run.experiment.views
         if run.served is not None:
             return self._brought(need, samples)
+        if run.experiment.kind != "language":
+            return self.exposures.lists(need, samples, self.exposures.target)
 
         def write(folder: Path) -> None:
             asked = run.target.told(self._varied(need.partition("/")[2], samples, 0), samples)
@@ -94,13 +103,15 @@ class Questions:
         return np.array(rows, dtype=np.int32).reshape(len(samples), length)
 
     def _positions(self, texts: Sequence[Sequence[str]], length: int) -> np.ndarray:
-        run = self.run
-        position = {}
-        # Of several items with one title the best known one is meant.
-        for i in np.argsort(run.catalogue.counts, kind="stable"):
-            position[run.writer.titles[run.catalogue.items[i]].casefold()] = int(i)
-        found = [[position.get(text.casefold(), -1) for text in row] for row in texts]
+        found = [[self._place.get(text.casefold(), -1) for text in row] for row in texts]
         return np.array(found, dtype=np.int32).reshape(len(texts), length)
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        """The catalogue position of each title; of several items with one title the best known one is meant."""
+        catalogue, titles = self.run.catalogue, self.run.writer.titles
+        ordered = np.argsort(catalogue.counts, kind="stable")
+        return {titles[catalogue.items[i]].casefold(): int(i) for i in ordered}
 
     def _gradient(self, samples: Samples) -> np.ndarray:
         model, asked = self.run.target.load(), self.run.target.told(samples, samples)

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from mia_core import estimate
+from mia_core.attacks.evidence import Background
 from mia_core.data import formats, library, synthetic
 from mia_core.data.interactions import Interactions
 from mia_core.data.lists import ServedLists, read_lists
@@ -27,10 +28,11 @@ from mia_core.data.prompts import (
     events_by_user,
     prompt_writer,
 )
-from mia_core.data.split import Split, read_ids, split_own, split_users
+from mia_core.data.sessions import sessions
+from mia_core.data.split import Split, read_lines, split_own, split_users
 from mia_core.data.thinning import thin
 from mia_core.errors import ConfigError, DataError, NotFound
-from mia_core.experiment import Base, Data, Experiment, Training
+from mia_core.experiment import SEQUENCE_FAMILIES, Base, Data, Experiment, Training
 from mia_core.keys import content_key, file_key
 from mia_core.models.llm.distillation import Phase, check_same_tokens, distillation_loss, phases
 from mia_core.models.llm.generation import drawn_answers
@@ -47,6 +49,7 @@ from mia_core.models.llm.loading import (
 )
 from mia_core.models.llm.stacked_adapters import StackedAdapters, fit_stacked
 from mia_core.models.llm.training import BatchLoss, fit, hard_loss
+from mia_core.models.sequence import SequenceModel, build_sequence, is_sequence, load_sequence, save_sequence
 from mia_core.observe.views import Asking, Catalogue, Examples, Shot
 from mia_core.report.results import StageTime
 from mia_core.seeds import derive_seed, generator
@@ -57,13 +60,13 @@ if TYPE_CHECKING:
 
     from mia_core.store import Store
 
-VERSION = 2
+VERSION = 3
 """Raised when a stage's code changes its result."""
 
 
 def open_interactions(data: Data, seed: int, store: Store) -> Interactions:
-    """The interactions that a config names, thinned where it says so."""
-    return thin(_whole(data, seed, store), seed, **data.thin.model_dump())
+    """The interactions that a config names, as sessions and thinned where it says so."""
+    return thin(sessions(_whole(data, seed, store), **data.sessions.model_dump()), seed, **data.thin.model_dump())
 
 
 def _whole(data: Data, seed: int, store: Store) -> Interactions:
@@ -76,7 +79,22 @@ def _whole(data: Data, seed: int, store: Store) -> Interactions:
         if kept is None:
             raise NotFound("the data of this audit are no longer in the store; run the audit again with its data")
         return Interactions.read(kept)
-    return formats.load(Path(data.path), data.format, data.columns)
+    # A click that comes again later belongs to another session.
+    repeats = True if data.sessions.by in ("id", "gap") else None
+    return formats.load(Path(data.path), data.format, data.columns, repeats=repeats)
+
+
+def save(model: LanguageModel | SequenceModel, folder: Path) -> None:
+    """Keeps a model of either kind."""
+    if isinstance(model, SequenceModel):
+        save_sequence(model, folder)
+    else:
+        save_model(model, folder)
+
+
+def opened(folder: Path, device: torch.device) -> Any:
+    """A model that `save` kept."""
+    return load_sequence(folder, device) if is_sequence(folder) else load_local(folder, device)
 
 
 @dataclass(frozen=True)
@@ -84,7 +102,8 @@ class Model:
     """A model that exists in the store or on disk: its key, and how to load it."""
 
     key: str
-    load: Callable[[], LanguageModel]
+    load: Callable[[], Any]
+    """Opens a LanguageModel, or a SequenceModel where items are the tokens."""
     folder: Path | None = None
     told: Callable[[Samples, Samples], Samples] = lambda asked, original: asked
     """(what is asked, the samples it is about) -> what the model is given: a target that serves from a prompt puts its
@@ -134,16 +153,17 @@ class Run:
         config = self.experiment
         target = config.target
         members, held_out, judged = (
-            read_ids(Path(path)) if path else [] for path in (target.members, target.held_out, target.judged)
+            read_lines(Path(path), f"target.{name}", "user id") if path else []
+            for name, path in (("members", target.members), ("held_out", target.held_out), ("judged", target.judged))
         )
-        if target.source != "fine-tune":
+        if target.brought:
             settings: object = {"lists": [members, held_out, judged], "seed": config.seed}
         else:
             settings = {"shares": config.split, "seed": config.seed, "prompt": config.prompt}
         self.split_key = content_key("split", VERSION, settings, [self.interactions.key])
 
         def write(folder: Path) -> None:
-            if target.source != "fine-tune":
+            if target.brought:
                 split = split_own(self.interactions, members, held_out, judged, config.seed)
             else:
                 shares = config.split
@@ -157,7 +177,8 @@ class Run:
     @cached_property
     def long_enough(self) -> Interactions:
         """The interactions of users who fill at least one window."""
-        window = self.experiment.prompt.history + 1
+        whole = PROMPT_STYLES[self.experiment.prompt.style].whole
+        window = 2 if whole else self.experiment.prompt.history + 1
         frame = self.interactions.frame
         if self.writer_needs_ratings:
             frame = frame.filter(pl.col("rating").is_not_null())
@@ -201,11 +222,7 @@ class Run:
     @cached_property
     def popularity(self) -> dict[str, float]:
         """Share of public users who have each item."""
-        counts: dict[str, int] = {}
-        for user in self.public:
-            for item in {event.item for event in self.events.get(user, [])}:
-                counts[item] = counts.get(item, 0) + 1
-        return {item: count / max(1, len(self.public)) for item, count in counts.items()}
+        return dict(zip(self.catalogue.items, self.catalogue.share.tolist(), strict=True))
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -213,6 +230,21 @@ class Run:
         return Catalogue.of(
             self.interactions.items["item"].to_list(), [self.events.get(user, []) for user in self.public]
         )
+
+    @cached_property
+    def background(self) -> Background:
+        """What public users alone say about tokens and items."""
+        share, vectors = self.catalogue.share, self.catalogue.vectors()
+        if self.served is not None or self.experiment.kind == "recommender":
+            # Without a model of tokens there are none to count.
+            return Background(np.ones(1), share, vectors, np.zeros((1, 1), np.float32))
+        model = (self.base or self.target).load()
+        tokens = model.plain_network.get_input_embeddings().weight.detach().float().cpu().numpy()
+        counts = np.ones(len(tokens))
+        samples = self.windows(self.public)
+        for encoded in model.encode(samples.prompts, samples.answers):
+            np.add.at(counts, list(encoded.answer), 1)
+        return Background(counts / counts.sum(), share, vectors, tokens)
 
     @cached_property
     def asking(self) -> Asking:
@@ -234,9 +266,9 @@ class Run:
         """The windows of everybody who gets a score."""
         return self.windows(self.scored)
 
-    def windows(self, users: Sequence[str]) -> Samples:
-        """The windows of some users that train the target and are scored."""
-        return audit_samples(users, self.events, self.writer, self.experiment.prompt.windows)
+    def windows(self, users: Sequence[str], count: int = 0) -> Samples:
+        """The windows of some users that train the target and are scored, or the latest few of them."""
+        return audit_samples(users, self.events, self.writer, count or self.experiment.prompt.windows)
 
     def drawn(self, users: Sequence[str], count: int) -> Samples:
         """Unlabelled training windows, at most `count` per user; they may overlap."""
@@ -301,22 +333,29 @@ class Run:
         key = content_key("offline", VERSION, settings, inputs)
 
         def write(folder: Path) -> None:
-            if teacher is not None:
-                tokenizer = teacher.load().tokenizer
-            else:
-                titles = [event.title for user in self.public for event in self.events.get(user, [])]
-                tokenizer = train_tokenizer(titles, self.writer.literals, config.vocabulary)
-            model = build_offline(config, tokenizer, derive_seed(self.experiment.seed, purpose), self.device)
+            model = self._untrained(config, teacher, purpose)
             if self.public:
                 samples = audit_samples(self.public, self.events, self.writer, count=None)
                 if served:
                     samples = self._reading_exercises(samples)
                 self._fit(model, samples, hard_loss(), config.pretraining, key, purpose)
-            save_model(model, folder)
+            save(model, folder)
 
         with self.stage(stage):
             folder = self.build(key, "model", write)
-        return Model(key, lambda: load_local(folder, self.device), folder)
+        return Model(key, lambda: opened(folder, self.device), folder)
+
+    def _untrained(self, config: Base, teacher: Model | None, purpose: str) -> LanguageModel | SequenceModel:
+        """An offline model with random weights."""
+        seed = derive_seed(self.experiment.seed, purpose)
+        if config.family in SEQUENCE_FAMILIES:
+            return build_sequence(config, self.catalogue.items, seed, self.device)
+        if teacher is not None:
+            return build_offline(config, teacher.load().tokenizer, seed, self.device)
+        titles = [event.title for user in self.public for event in self.events.get(user, [])]
+        return build_offline(
+            config, train_tokenizer(titles, self.writer.literals, config.vocabulary), seed, self.device
+        )
 
     @cached_property
     def target(self) -> Model:
@@ -326,7 +365,7 @@ class Run:
             return self._own_target(Path(config.path))
         if config.serving == "prompt":
             return self._serving_target()
-        return self._tuned(
+        return self.tuned(
             "target", estimate.TARGET, self.members_trained_on, hard_loss(config.training.label_smoothing)
         )
 
@@ -346,7 +385,7 @@ class Run:
         A small model that never had to read its examples does not; where nothing else tells the answer, it learns to.
         """
         config, rng = self.experiment.views, generator(self.experiment.seed, "reading exercises")
-        items = sorted(self.popularity)
+        items = [item for item, share in self.popularity.items() if share]
         names = [f"exercise {i}" for i in range(config.exercises)]
         windows = [
             [[self.writer.event(str(item), rating=5.0) for item in rng.choice(items, self.writer.window)]]
@@ -382,12 +421,13 @@ class Run:
         load()
         return Model(_folder_key(folder), load, folder)
 
-    def _tuned(self, purpose: str, stage: str, users: Sequence[str], loss: BatchLoss) -> Model:
+    def tuned(self, purpose: str, stage: str, users: Sequence[str], loss: BatchLoss) -> Model:
         """The base fine-tuned on some users' windows, whole or through an adapter."""
         base, config = self.base, self.experiment.target
         assert base is not None  # noqa: S101 - only an own target lacks a base
         settings = {
             "purpose": purpose,
+            "start": config.start,
             "tuning": config.tuning,
             "lora": config.lora if config.tuning == "lora" else None,
             "training": config.training,
@@ -398,18 +438,20 @@ class Run:
         key = content_key("tuned", VERSION, settings, [base.key, self.split_key])
 
         def write(folder: Path) -> None:
-            model = self._trainable(base.load(), purpose)
+            anew = config.start == "scratch"
+            start = self._untrained(self.experiment.base, base, purpose) if anew else base.load()
+            model = self._trainable(start, purpose)
             samples = self.windows(users)
             if not len(samples):
                 raise DataError("no user who trains the target fills a window; choose a shorter prompt.history")
             self._fit(model, samples, loss, config.training, key, purpose)
-            save_model(model, folder)
+            save(model, folder)
 
         with self.stage(stage):
             folder = self.build(key, "model", write, keep=purpose == "target")
         return self._saved(key, folder, base)
 
-    def _trainable(self, model: LanguageModel, purpose: str) -> LanguageModel:
+    def _trainable(self, model: Any, purpose: str) -> Any:
         if self.experiment.target.tuning == "lora":
             return add_lora(model, self.experiment.target.lora, derive_seed(self.experiment.seed, purpose))
         return model
@@ -417,10 +459,10 @@ class Run:
     def _saved(self, key: str, folder: Path, start: Model, *, trainable: bool = False) -> Model:
         if is_adapter(folder):
             return Model(key, lambda: load_adapter(start.load(), folder, trainable=trainable), folder)
-        return Model(key, lambda: load_local(folder, self.device), folder)
+        return Model(key, lambda: opened(folder, self.device), folder)
 
     def _fit(
-        self, model: LanguageModel, samples: Samples, loss: BatchLoss, training: Training, key: str, purpose: str
+        self, model: Any, samples: Samples, loss: BatchLoss, training: Training, key: str, purpose: str
     ) -> None:
         validation = self.windows(self.public) if training.early_stop and purpose != "base" else None
         fit(
@@ -488,7 +530,7 @@ class Run:
             told = self._answered_by_target(config.self_prompted_windows, config.answer_tokens)
             model = self._trainable(start.load(), "self-prompted")
             self._fit(model, told, hard_loss(), config.self_prompted_training, key, "self-prompted")
-            save_model(model, folder)
+            save(model, folder)
 
         with self.stage(estimate.SELF_PROMPTED):
             folder = self.build(key, "model", write)
@@ -574,7 +616,7 @@ class Run:
                 samples = self.drawn(users, drawn) if drawn else self.windows(users)
                 loss = distillation_loss(self.target.load(), phase.hard_weight, config.temperature)
                 self._fit(model, samples, loss, phase.training, key, f"{purpose} phase {phase.hard_weight}")
-                save_model(model, folder)
+                save(model, folder)
 
             folder = self.build(key, "model", write)
             current = self._saved(key, folder, self.student_start, trainable=number + 1 < len(steps))
@@ -598,7 +640,7 @@ class Run:
             return self.shadow_adapters[k]
         users = [user for user, inside in zip(self.scored, self.shadow_coins()[:, k], strict=True) if inside]
         loss = hard_loss(self.experiment.target.training.label_smoothing)
-        return self._tuned(f"shadow {k}", estimate.shadow_stage(k), users, loss)
+        return self.tuned(f"shadow {k}", estimate.shadow_stage(k), users, loss)
 
     @cached_property
     def shadow_adapters(self) -> list[Model]:

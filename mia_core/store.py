@@ -151,12 +151,12 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
-    def entries(self, kind: str | None = None) -> list[Entry]:
-        """Finished artifacts, the newest first."""
+    def entries(self, *kinds: str) -> list[Entry]:
+        """Finished artifacts of these kinds, or of all, the newest first."""
         found = []
         for key in list(self._index):
             row = self._index.get(key)
-            if row is not None and (kind is None or row["kind"] == kind) and self._folder(key).is_dir():
+            if row is not None and (not kinds or row["kind"] in kinds) and self._folder(key).is_dir():
                 found.append(Entry(key=key, path=self._folder(key), **row))
         return sorted(found, key=lambda entry: (entry.created, entry.last_used), reverse=True)
 

@@ -36,6 +36,7 @@ from mia_core.experiment import (
 )
 from mia_core.experiment import to_toml as experiment_toml
 from mia_core.keys import content_key
+from mia_core.report.repeats import Repeats
 from mia_core.report.results import AuditResult, read_result, read_table
 from mia_core.report.studies import Failure, StudyResult, Varied, read_study
 from mia_core.report.wording import METRIC_WORDS
@@ -210,6 +211,30 @@ def parse_study(document: Mapping[str, Any]) -> Study:
         raise ConfigError("\n".join(explain(item, Study) for item in error.errors())) from None
 
 
+def repetition(result: AuditResult, repeats: Repeats, more: int = 2) -> Study:
+    """A finished audit under every seed it was run with, and under so many more.
+
+    Raises:
+        ConfigError: its config is of another version of this program and can no longer be run.
+    """
+    document = copy.deepcopy(result.config)
+    if document["data"]["source"] == "file" and not repeats.redrawn:
+        # What was read then, even if the file is another one by now.
+        document["data"] = {"source": "kept", "key": result.data["key"]}
+    run = {*repeats.seeds, *repeats.refused}
+    fresh = itertools.islice((seed for seed in itertools.count() if seed not in run), more)
+    return parse_study(
+        {
+            "name": f"{result.name[:150]}: other seeds",
+            "summary": "How far do its figures move by chance in splitting and training?",
+            "experiment": document,
+            "vary": {"seed": [*sorted(run), *fresh]},
+            "attacks": [result.lead],
+            "metrics": ["auc", "tpr_at_fpr_0.05", "tpr_at_fpr_0.01"],
+        }
+    )
+
+
 def _toml(path: Path, name: str) -> dict[str, Any]:
     if not path.exists():
         near = difflib.get_close_matches(name, presets(), n=1, cutoff=0.0)
@@ -339,7 +364,7 @@ def _run_point(task: _Task) -> str:
 
     try:
         experiment = parse_experiment(task.experiment)
-        run_audit(experiment, Store(Path(task.home)), _ToFile(Path(task.progress_file)), task.runtime)
+        run_audit(experiment, Store(Path(task.home)), _ToFile(Path(task.progress_file)), task.runtime, "point")
     except Cancelled:
         raise
     except MemberScopeError as error:
@@ -438,6 +463,7 @@ def _kept(
             points=len(points),
             failures=[Failure(p.words, reason) for p, reason in zip(points, reasons, strict=True) if reason],
             invalid=[points[i].words for i, audit in audits.items() if not audit.valid],
+            judged=first.unit.one,
         ).write(folder, tables)
 
     return read_study(store.build(key, "study", write, name=study.name, keep=True))
@@ -516,13 +542,12 @@ HELD_OUT = [str(role) for role in Role if role.member is False]
 def _properties(audit: AuditResult, store: Store) -> dict[str, float]:
     """What the data of an audit are like."""
     from mia_core.data.interactions import Interactions
-    from mia_core.data.thinning import popularity_gini
 
     users, items, count = (float(audit.data[name]) for name in ("users", "items", "interactions"))
     found = {"users": users, "items": items, "density": count / (users * items), "mean_history": count / users}
     kept = store.find(audit.data["key"])
     if kept is not None:
-        found["popularity_gini"] = popularity_gini(Interactions.read(kept))
+        found["popularity_gini"] = Interactions.read(kept).popularity_gini
     return found
 
 

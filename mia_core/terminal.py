@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,15 @@ from rich.text import Text
 from mia_core.types import Metric, StagePlan
 
 if TYPE_CHECKING:
+    from mia_core.report.repeats import Repeats
     from mia_core.report.results import AuditResult, CohortResult, LookupResult
 
 COLUMNS = ("auc", "tpr_at_fpr_0.001", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "tpr_at_fpr_0.1", "accuracy", "f1")
-STATUS_MARKS = {"published": " (published protocol)", "demonstration": " (leaks on purpose)"}
+STATUS_MARKS = {
+    "published": " (published protocol)",
+    "confounded": " (confounded)",
+    "demonstration": " (leaks on purpose)",
+}
 KEY_SHOWN = 12
 
 
@@ -92,9 +97,9 @@ class ProgressBars:
         self._bars.update(self._whole, completed=done, total=planned, note=note)
 
 
-def show_report(console: Console, result: AuditResult) -> None:
-    """Headline, table of attacks, quality of the recommendations, notes."""
-    from mia_core.report.wording import claim_sentences, headline
+def show_report(console: Console, result: AuditResult, repeats: Repeats) -> None:
+    """Headline, table of attacks, what other seeds gave, quality of the recommendations, notes."""
+    from mia_core.report.wording import claim_sentences, explain_repeats, headline, no_repeats
 
     console.print(Text(printable(result.name), style="bold"), Text(result.key[:KEY_SHOWN], style="dim"))
     for gate in result.gates:
@@ -106,7 +111,10 @@ def show_report(console: Console, result: AuditResult) -> None:
             console.print(Text(f"  What to do: {gate.way_out}"), soft_wrap=not console.is_terminal)
     console.print(Text(headline(result)), soft_wrap=not console.is_terminal)
     console.print(_attack_table(result))
-    for sentence in claim_sentences(result):
+    seeds = explain_repeats(repeats, result)
+    if missing := no_repeats(repeats, result):
+        seeds = f"{missing} 'study --repeat {result.key[:KEY_SHOWN]}' runs it with two more seeds."
+    for sentence in filter(None, [seeds, *claim_sentences(result)]):
         console.print(Text(f"• {sentence}"), soft_wrap=not console.is_terminal)
     if result.quality:
         console.print(_quality_table(result))
@@ -132,7 +140,7 @@ def show_lookup(
         "p-value": "none"
         if lookup.p_value is None
         else f"{format_p(lookup.p_value)} (n = {lookup.calibration_users:,})",
-        "p, like users": "" if lookup.stratum_p_value is None else format_p(lookup.stratum_p_value),
+        f"p, like {result.unit.many}": "" if lookup.stratum_p_value is None else format_p(lookup.stratum_p_value),
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in rows.items():
@@ -146,7 +154,7 @@ def show_lookup(
             sentences.append(missing)
         else:
             confidence = float(result.config.get("evaluation", {}).get("confidence", 0.95))
-            sentences += explain_posterior(lookup.flag, *weigh(lookup.flag, prior, confidence), confidence)
+            sentences += explain_posterior(lookup.flag, *weigh(lookup.flag, prior, confidence), confidence, result.unit)
     for sentence in sentences:
         console.print(Text(sentence), soft_wrap=not console.is_terminal)
     if every:
@@ -159,24 +167,34 @@ def show_cohort(console: Console, cohort: CohortResult, result: AuditResult) -> 
 
     answer, *rest = explain_cohort(cohort, result)
     console.print(Text(answer, style="bold"), soft_wrap=not console.is_terminal)
-    for sentence in [*rest, *cohort_limits(cohort)]:
+    for sentence in [*rest, *cohort_limits(cohort, result)]:
         console.print(Text(f"• {sentence}"), soft_wrap=not console.is_terminal)
 
 
-def show_audits(console: Console, results: Sequence[AuditResult]) -> None:
-    """One row for each audit."""
-    if not results:
+def show_audits(console: Console, results: Sequence[AuditResult], left_out: Mapping[str, int]) -> None:
+    """One row for each audit, then how many are not shown, by the study they belong to."""
+    if results:
+        console.print(_audit_table(results))
+    elif not left_out:
         console.print("There is no finished audit yet. Run 'demo', or 'audit CONFIG.toml'.")
-        return
+    for study, count in left_out.items():
+        belong = "belongs" if count == 1 else "belong"
+        console.print(Text(f"… {count} more {belong} to {printable(study)}"), soft_wrap=not console.is_terminal)
+    if left_out:
+        console.print("'list --all' shows them, too.")
+
+
+def _audit_table(results: Sequence[AuditResult]) -> Table:
     table = Table(box=box.SIMPLE)
-    for name in ("Key", "Name", "Made (UTC)", "Users", "Lead attack", "AUC"):
-        table.add_column(name, justify="right" if name in ("Users", "AUC") else "left")
+    judged = " or ".join(sorted({result.unit.many for result in results}, reverse=True)).capitalize()
+    for name in ("Key", "Name", "Made (UTC)", judged, "Lead attack", "AUC"):
+        table.add_column(name, justify="right" if name in (judged, "AUC") else "left")
     for result in results:
         auc = result.metric(result.lead, "auc")
         made = result.created[:16].replace("T", " ")
         row = (result.key[:KEY_SHOWN], printable(result.name), made, f"{sum(result.roles.values()):,}", result.lead)
         table.add_row(*(Text(cell) for cell in row), _cell(auc))
-    console.print(table)
+    return table
 
 
 def _attack_table(result: AuditResult) -> Table:
@@ -185,9 +203,12 @@ def _attack_table(result: AuditResult) -> Table:
     confidence = 100 * result.config.get("evaluation", {}).get("confidence", 0.95)
     shown = [name for name in COLUMNS if any(m.metric == name and m.value is not None for m in result.metrics)]
     missing = [METRIC_WORDS[name] for name in COLUMNS if name not in shown]
-    caption = f"Below each figure its {confidence:g}% interval over users."
+    caption = f"Below each figure its {confidence:g}% interval over {result.unit.many}"
+    if any(m.metric in shown and m.fpr_limit is not None for m in result.metrics):
+        caption += f", below a TPR the {confidence:g}% upper limit of the FPR at its threshold"
+    caption += "."
     if missing:
-        caption += f" Not resolvable with these users: {', '.join(missing)}."
+        caption += f" Not resolvable with these {result.unit.many}: {', '.join(missing)}."
     if any(m.metric in shown and m.value is None for m in result.metrics):
         caption += " —: no figure, and --json gives the reason."
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
@@ -205,7 +226,7 @@ def _evidence_table(lookup: LookupResult, result: AuditResult) -> Table:
     from mia_core.report.wording import MANY_ATTACKS, format_p
 
     table = Table(box=box.SIMPLE, caption=MANY_ATTACKS, caption_justify="left")
-    for name in ("Group", "Attack", "Score", "p", "p, like users"):
+    for name in ("Group", "Attack", "Score", "p", f"p, like {result.unit.many}"):
         table.add_column(name, justify="left" if name in ("Group", "Attack") else "right")
     group = ""
     for row in lookup.evidence:
@@ -218,10 +239,8 @@ def _evidence_table(lookup: LookupResult, result: AuditResult) -> Table:
 
 
 def _quality_table(result: AuditResult) -> Table:
-    users = result.quality[0].n
-    table = Table(
-        box=box.SIMPLE, caption=f"Ranking the true next item of {users:,} held-out users.", caption_justify="left"
-    )
+    ranked = f"Ranking the true next item of {result.quality[0].n:,} held-out {result.unit.many}."
+    table = Table(box=box.SIMPLE, caption=ranked, caption_justify="left")
     table.add_column("Recommender")
     table.add_column("HR@10", justify="right")
     table.add_column("NDCG@10", justify="right")
@@ -235,7 +254,12 @@ def _quality_table(result: AuditResult) -> Table:
 def _cell(metric: Metric | None) -> Text:
     if metric is None or metric.value is None:
         return Text("—", style="dim")
-    return Text.assemble(f"{metric.value:.3f}\n", (f"{_short(metric.low)}–{_short(metric.high)}", "dim"))
+    limits = f"{_short(metric.low)}–{_short(metric.high)}"
+    if metric.fpr_limit is not None:
+        from mia_core.report.wording import percent_at_most
+
+        limits += f"\nFPR ≤ {percent_at_most(metric.fpr_limit)}"
+    return Text.assemble(f"{metric.value:.3f}\n", (limits, "dim"))
 
 
 def _short(value: float | None) -> str:

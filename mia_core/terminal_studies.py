@@ -20,11 +20,13 @@ def show_study(console: Console, result: StudyResult, tables: dict[str, pl.DataF
     console.print(Text(printable(result.summary)), soft_wrap=wide)
     figures = tables["figures"]
     shown = [*result.metrics, *(m for m in ("hit_rate_at_10", "loss_gap") if m in figures["metric"])]
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), caption="Below each figure its interval over users.")
+    table = Table(
+        box=box.SIMPLE, padding=(0, 1, 0, 0), caption=f"Below each figure its interval over {result.unit.many}."
+    )
     for title in [*(field.title for field in result.varied), "attack"]:
         table.add_column(Text(printable(title)))
     for metric in shown:
-        table.add_column(metric_title(metric).partition(",")[0].partition(":")[0], justify="right")
+        table.add_column(metric_title(metric, result.unit).partition(",")[0].partition(":")[0], justify="right")
     found = {(row["point"], row["attack"], row["metric"]): row for row in figures.iter_rows(named=True)}
     places = figures.unique("point", maintain_order=True).select("point", *(field.path for field in result.varied))
     for point, *values in places.iter_rows():
@@ -36,8 +38,9 @@ def show_study(console: Console, result: StudyResult, tables: dict[str, pl.DataF
     console.print(table)
     if tables["spread"].height:
         console.print(_spread_table(result, tables["spread"]))
+    tested = f"Dip test of each feature over {result.unit.many}, p < 0.05."
     for sentence in modality_sentences(tables["modality"]):
-        console.print(Text(f"• {printable(sentence)} Dip test of each feature over users, p < 0.05."), soft_wrap=wide)
+        console.print(Text(f"• {printable(sentence)} {tested}"), soft_wrap=wide)
     for failure in result.failures:
         console.print(Text(f"• {printable(failure.point)} failed: {printable(failure.reason)}", "red"), soft_wrap=wide)
     for point in result.invalid:
@@ -71,7 +74,8 @@ def _spread_table(result: StudyResult, spread: pl.DataFrame) -> Table:
             numbers = [row[name] for name in ("mean", "standard_deviation", "lowest", "highest")]
             cells = ["—" if number is None else f"{number:.3f}" for number in numbers]
             title = result.attacks[row["attack"]]
-            table.add_row(*map(Text, values), Text(title), metric_title(row["metric"]), *cells, str(row["seeds"]))
+            figure = metric_title(row["metric"], result.unit)
+            table.add_row(*map(Text, values), Text(title), figure, *cells, str(row["seeds"]))
     return table
 
 

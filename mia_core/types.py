@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -40,6 +41,57 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What one row of an audit is. Sentences are written for users; `say` turns them into what is true of this unit."""
+
+    one: str
+    many: str
+    instead: Mapping[str, str]
+    """Words on users, in small letters, and what is said instead."""
+
+    def say(self, sentence: str) -> str:
+        """A sentence of ours in the words of this unit; it must hold nothing that comes from anyone's data."""
+
+        def replaced(found: re.Match[str]) -> str:
+            words = self.instead[found[0].lower()]
+            return words[0].upper() + words[1:] if found[0][0].isupper() else words
+
+        # Of two that begin alike the longer one is meant.
+        known = "|".join(sorted(self.instead, key=len, reverse=True))
+        return re.sub(rf"\b({known})\b", replaced, sentence, flags=re.IGNORECASE) if known else sentence
+
+
+USER = Unit("user", "users", {})
+SESSION = Unit(
+    "session",
+    "sessions",
+    {
+        "user": "session",
+        "users": "sessions",
+        "person": "session",
+        "people": "sessions",
+        "who": "which",
+        "whom": "which",
+        "the same people": "the same stream of sessions",
+        "somebody whose": "a session whose",
+        "about anybody": "about any session",
+        "anybody's data": "any session's data",
+        "anybody else": "any other session",
+        "everybody else": "every other session",
+        "nobody audited": "no audited session",
+        "nobody can be named": "no session can be named",
+        "nobody else": "no other session",
+        "whoever is": "whatever is",
+        "its owner": "it",
+        "all customers of one shop": "all sessions of one day",
+        "the oldest customers": "the longest sessions",
+    },
+)
+UNITS = {"user": USER, "session": SESSION}
+"""By `Interactions.unit`."""
+
+
+@dataclass(frozen=True)
 class Metric:
     """One figure with its interval."""
 
@@ -54,6 +106,8 @@ class Metric:
     n: int
     """Users the figure rests on."""
     reason: str = ""
+    fpr_limit: float | None = None
+    """Of a TPR: upper limit of the FPR at its threshold. None for every other figure."""
 
 
 @dataclass(frozen=True)

@@ -20,19 +20,24 @@ from mia_core.ui import charts, forms, frame
 
 WAYS = {"upload": "Upload", "folder": "From this machine", "built-in": "Built-in data"}
 NONE = "(not in these data)"
+FEWEST_ITEMS = 2
+"""Of a history that a recommender of items, not words, can be asked about."""
 
 
 def uploaded() -> tuple[Path, str] | None:
     """The uploaded files in a private folder of their own, and a name for them."""
     files = st.file_uploader(
         "A table of interactions and, if you have one, a table of titles",
-        type=["csv", "tsv", "txt", "dat", "data", "item", "parquet", "pq", "jsonl", "ndjson"],
+        type=["csv", "tsv", "txt", "dat", "data", "item", "inter", "parquet", "pq", "json", "jsonl", "ndjson"],
         accept_multiple_files=True,
         key="upload",
-        help="One row per interaction: who, what, and where known rating and time. MovieLens files are recognised as they are.",
+        help="One row per interaction: who (a person or a session), what, and where known rating and time.",
     )
     if not files:
-        st.caption("CSV, TSV, Parquet, JSON lines, or the files of a MovieLens release. Any column names.")
+        st.caption("CSV, TSV, Parquet or JSON lines with any column names, or the files of a well-known data set.")
+        with st.popover("Which data sets are recognised", icon=":material/fact_check:"):
+            for layout in formats.FORMATS.values():
+                st.markdown(f"**{layout.title}**  \n{layout.summary}")
         return None
     digest = hashlib.sha256()
     for file in files:
@@ -93,12 +98,31 @@ def ask_mapping(preview: formats.Preview) -> Columns | None:
 def show(interactions: Interactions) -> None:
     """What these data are, and what is wrong with them."""
     summary = interactions.summary()
-    cards = st.columns(4)
-    for card, name in zip(cards, ("users", "items", "interactions"), strict=False):
-        card.metric(name.capitalize(), f"{summary[name]:,}", border=True)
+    unit = summary["unit"]
     present = [name for name in ("ratings", "timestamps", "titles") if summary[name]]
-    cards[3].metric("Also known", f"{len(present)} of 3", border=True, help="Ratings, timestamps and titles.")
-    cards[3].caption(", ".join(present) or "only who had what")
+    figures = (
+        (f"{unit.capitalize()}s", f"{summary['users']:,}", "One visit each, of people whom the data do not name."),
+        ("Items", f"{summary['items']:,}", ""),
+        ("Interactions", f"{summary['interactions']:,}", ""),
+        ("Also known", f"{len(present)} of 3", f"Of ratings, timestamps and titles: {', '.join(present) or 'none'}."),
+        ("Median length", f"{summary['median_length']:g}", f"Interactions that half of the {unit}s have at most."),
+        ("Longest", f"{summary['longest']:,}", f"Interactions of the {unit} with most of them."),
+        (
+            "Popularity skew (Gini)",
+            f"{summary['popularity_gini']:.2f}",
+            "How unequally the interactions are spread over the items: 0 evenly, 1 all on one item.",
+        ),
+    )
+    if unit == "user":
+        figures = ((*figures[0][:2], ""), *figures[1:])
+    for row in (figures[:4], figures[4:]):
+        for card, (label, value, explanation) in zip(st.columns(len(row)), row, strict=True):
+            card.metric(label, value, border=True, help=explanation or None)
+    if unit == "session":
+        st.caption(
+            ":material/schedule: These data are sessions: every figure of an audit of them is about a session, not about a "
+            "person."
+        )
     for note in interactions.notes:
         st.text("• " + note)
     lengths = interactions.frame.group_by("user").len()["len"]
@@ -106,24 +130,34 @@ def show(interactions: Interactions) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.altair_chart(
-            charts.histogram(lengths.to_list(), "Interactions per user", "Users"),
+            charts.histogram(lengths.to_list(), f"Interactions per {unit}", f"{unit.capitalize()}s"),
             alt="How long histories are",
             key="lengths",
         )
     with right:
         st.altair_chart(
-            charts.histogram(popular.to_list(), "Users per item", "Items"), alt="How popular items are", key="popular"
+            charts.histogram(popular.to_list(), f"{unit.capitalize()}s per item", "Items"),
+            alt="How popular items are",
+            key="popular",
         )
     with st.expander("First rows", expanded=True):
         st.dataframe(
             interactions.frame.head(50).join(interactions.items, on="item", how="left"), hide_index=True, height=240
         )
     window = Experiment().prompt.history + 1
-    enough = int((lengths >= window).sum())
-    said = f"{enough:,} of {len(lengths):,} users have the {window} interactions that an audit with default settings needs."
-    if enough < FEWEST_USERS:
+    enough, least = int((lengths >= window).sum()), int((lengths >= FEWEST_ITEMS).sum())
+    said = (
+        f"{enough:,} of {len(lengths):,} {unit}s have the {window} interactions that the audit of a language model needs "
+        f"unless it is set otherwise; {least:,} have the {FEWEST_ITEMS} that any other recommender's needs."
+    )
+    if least < FEWEST_USERS:
         st.warning(
-            f"{said} That is too few: give at least {FEWEST_USERS} such users, and several hundred for a useful audit."
+            f"{said} That is too few: give at least {FEWEST_USERS} such {unit}s, and several hundred for a useful audit."
+        )
+    elif enough < FEWEST_USERS:
+        st.warning(
+            f"{said} For a language model that is too few: choose another kind of recommender on the next page, or shorter "
+            "windows."
         )
     else:
         st.caption(said)

@@ -12,28 +12,41 @@ from mia_core.jobs.run_job import read_lookup
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.report.lookup import lookup_user, weigh
 from mia_core.report.results import AuditResult, LookupResult
-from mia_core.report.wording import MANY_ATTACKS, explain_lookup, explain_posterior, format_p, no_posterior
+from mia_core.report.wording import (
+    COUNTED_WORDS,
+    MANY_ATTACKS,
+    explain_lookup,
+    explain_posterior,
+    format_p,
+    no_posterior,
+    use_of,
+)
 from mia_core.store import home_folder
+from mia_core.types import Unit
 from mia_core.ui import charts, frame, run_status
 
+TITLE = "Was this person's data used?"
 LARGEST_HISTORY = 1
 """Megabytes of a history that is given as a file."""
 UNSET = None
 PRIORS = (UNSET, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
-def by_id(audit: str) -> None:
+def by_id(audit: str, unit: Unit) -> None:
     """The form for a user of the audit's data."""
     with st.form("lookup_form", border=True):
         user = st.text_input(
-            "User id", value=st.query_params.get("user", ""), placeholder="exactly as in the data", key="lookup_user"
+            unit.say("User id"),
+            value=st.query_params.get("user", ""),
+            placeholder="exactly as in the data",
+            key="lookup_user",
         )
         asked = st.form_submit_button("Look up", type="primary", icon=":material/person_search:")
     if asked and user.strip():
         st.query_params["user"] = user.strip()
     wanted = st.query_params.get("user", "")
     if not wanted:
-        st.caption("Ids are compared as text, letter by letter. Nobody else's ids are shown here.")
+        st.caption(unit.say("Ids are compared as text, letter by letter. Nobody else's ids are shown here."))
         return
     show(lookup_user(frame.store(), audit, wanted), audit)
 
@@ -73,6 +86,7 @@ def by_history(audit: str) -> None:
 def show(found: LookupResult, audit: str) -> None:
     """The answer, its place in both distributions, and its limits."""
     result = frame.result(audit)
+    say = result.unit.say
     st.subheader("The answer", divider="gray")
     # Sentences may hold a title or an id from a file: shown as text, never as Markdown.
     first, *rest = explain_lookup(found, result)
@@ -90,30 +104,33 @@ def show(found: LookupResult, audit: str) -> None:
             "p-value",
             "–" if found.p_value is None else format_p(found.p_value),
             border=True,
-            help="Share of comparable held-out users at least so member-like, the person included.",
+            help=say("Share of comparable held-out users at least so member-like, the person included."),
         )
         cards[2].metric(
-            "p within like users",
+            f"p within like {result.unit.many}",
             "–" if found.stratum_p_value is None else f"{found.stratum_p_value:.3f}",
             border=True,
-            help="The same among held-out users of like history length and popularity alone.",
+            help=say("The same among held-out users of like history length and popularity alone."),
         )
         cards[3].metric(
             "More member-like than",
             "–" if found.share_below is None else f"{found.share_below:.1%}",
             border=True,
-            help=f"Share of the {found.calibration_users:,} comparable held-out users who look less member-like.",
+            help=say(f"Share of the {found.calibration_users:,} comparable held-out users who look less member-like."),
         )
         if found.held_out_scores:
-            picture = charts.place(found.member_scores, found.held_out_scores, found.score)
-            st.altair_chart(picture, alt="Where this person's score lies among members and held-out users", key="place")
+            picture = charts.place(found.member_scores, found.held_out_scores, found.score, result.unit)
+            label = say("Where this person's score lies among members and held-out users")
+            st.altair_chart(picture, alt=label, key="place")
     for sentence in rest:
         st.text(sentence)
     with st.popover("How this is computed", icon=":material/function:"):
         st.latex(r"p_u=\frac{1+\#\{c: s_c\ge s_u\}}{n+1}")
         st.markdown(
-            "c runs over the n calibration users: held-out people who were scored in the same way (Bates et al. 2023). The "
-            "p-value is valid if this person, were they not a member, is exchangeable with them."
+            say(
+                "c runs over the n calibration users: held-out people who were scored in the same way (Bates et al. 2023). The "
+                "p-value is valid if this person, were they not a member, is exchangeable with them."
+            )
         )
     if found.unmatched:
         with st.expander(f"{len(found.unmatched)} lines were not found in the catalogue"):
@@ -125,16 +142,18 @@ def show(found: LookupResult, audit: str) -> None:
 def show_prior(found: LookupResult, result: AuditResult) -> None:
     """What the evidence makes of a prior that the reader chooses; none is suggested."""
     st.subheader("How likely is it, then?", divider="gray")
-    missing = no_posterior(found, result)
+    missing, say = no_posterior(found, result), result.unit.say
     if missing or found.flag is None:
         st.caption(missing)
         return
     st.markdown(
-        "That depends on how likely it was before anybody looked: how many people like this one are in the training data? "
-        "Nobody can read that off an audit, so it is for you to say."
+        say(
+            f"That depends on how likely it was before anybody looked: how many people like this one are {use_of(result).place}? "
+            "Nobody can read that off an audit, so it is for you to say."
+        )
     )
     prior = st.select_slider(
-        "Share of such people who are members, before the audit",
+        say("Share of such people who are members, before the audit"),
         PRIORS,
         value=UNSET,
         format_func=lambda prior: "choose" if prior is UNSET else share(prior),
@@ -153,7 +172,7 @@ def show_prior(found: LookupResult, result: AuditResult) -> None:
     unknown = math.isnan(ratio.value)
     middle.metric("Times as common among members", "–" if unknown else times, border=True)
     right.metric("After", "–" if unknown else now, border=True)
-    for sentence in explain_posterior(found.flag, ratio, after, confidence):
+    for sentence in explain_posterior(found.flag, ratio, after, confidence, result.unit):
         st.text(sentence)
     with st.popover("How the prior is brought up to date", icon=":material/function:"):
         st.latex(
@@ -161,9 +180,10 @@ def show_prior(found: LookupResult, result: AuditResult) -> None:
             r"=\frac{\text{TPR}}{\text{FPR}}\cdot\frac{\pi}{1-\pi}"
         )
         st.markdown(
-            "π is the prior; TPR and FPR are counted on the other audited users, at the threshold fixed on known users. For a "
-            "person who is not flagged, (1 − TPR)/(1 − FPR) stands in their place. Limits: exact ones of both rates, by "
-            "Bonferroni."
+            say(
+                f"π is the prior; TPR and FPR are counted on {COUNTED_WORDS[found.flag.counted]}. For a person who is not "
+                "flagged, (1 − TPR)/(1 − FPR) stands in their place. Limits: exact ones of both rates, by Bonferroni."
+            )
         )
 
 
@@ -177,20 +197,21 @@ def show_evidence(found: LookupResult, result: AuditResult) -> None:
     """What each attack says of this person."""
     if len(found.evidence) < 2:
         return
-    with st.expander(f"What each of the {len(found.evidence)} attacks says of this person"):
+    like = f"p within like {result.unit.many}"
+    with st.expander(result.unit.say(f"What each of the {len(found.evidence)} attacks says of this person")):
         rows = [
             {
                 "Attack": row.title + (" (lead)" if row.attack == result.lead else ""),
                 "Group": row.group,
                 "Score": row.score,
                 "p-value": row.p_value,
-                "p within like users": row.stratum_p_value,
+                like: row.stratum_p_value,
                 "Status": row.status,
             }
             for row in found.evidence
         ]
         table = pl.DataFrame(rows, infer_schema_length=None)
-        numbers = {name: st.column_config.NumberColumn(format="%.3f") for name in ("p-value", "p within like users")}
+        numbers = {name: st.column_config.NumberColumn(format="%.3f") for name in ("p-value", like)}
         columns = {
             "Attack": st.column_config.TextColumn(pinned=True),
             "Score": st.column_config.NumberColumn(format="%.4g", help="Each attack has a scale of its own"),
@@ -200,12 +221,15 @@ def show_evidence(found: LookupResult, result: AuditResult) -> None:
         st.caption(MANY_ATTACKS)
 
 
-st.title("Was this person's data used?")
+heading = st.empty()
+heading.title(TITLE)
 key = frame.chosen_audit()
 if key is None:
     frame.empty_state("A lookup needs a finished audit. The demo takes about a minute.", "Run the demo", "start")
 else:
-    ways = {"id": "A user of the data", "history": "A pasted history"}
+    judged = frame.result(key).unit
+    heading.title(judged.say(TITLE))
+    ways = {"id": f"A {judged.one} of the data", "history": "A pasted history"}
     chosen = "history" if "job" in st.query_params else "id"
     way = (
         st.segmented_control("Look up", list(ways), default=chosen, format_func=ways.__getitem__, key="lookup_way")
@@ -213,7 +237,7 @@ else:
     )
     try:
         if way == "id":
-            by_id(key)
+            by_id(key, judged)
         else:
             by_history(key)
     except NotFound as error:

@@ -10,12 +10,11 @@ from typing import Any, Literal, get_args, get_origin
 import polars as pl
 import streamlit as st
 
-from mia_core import __version__, estimate
+from mia_core import estimate
 from mia_core.data import library
 from mia_core.data.interactions import Interactions
 from mia_core.errors import ConfigError, NotFound
-from mia_core.experiment import Experiment, Runtime, Section
-from mia_core.jobs.supervisor import ensure_supervisor
+from mia_core.experiment import Experiment, Section
 from mia_core.report.studies import (
     STUDY_TABLES,
     StudyResult,
@@ -26,13 +25,12 @@ from mia_core.report.studies import (
     read_study_table,
     study_document,
 )
-from mia_core.store import home_folder
 from mia_core.study import Study, load_study, parse_study, presets, to_toml
 from mia_core.tasks import spare_cores
 from mia_core.ui import forms, frame, run_status, study_charts
+from mia_core.ui.model_choice import FAMILIES, SEQUENCE_FAMILIES
 
 BUILT_IN = "built-in"
-FAMILIES = {"t5": "T5", "gpt2": "GPT-2", "llama": "LLaMA"}
 WAYS = {"preset": "A prepared study", "own": "A setting of my choice"}
 NOTHING = "nothing else"
 BESIDE = ("hit_rate_at_10", "ndcg_at_10", "loss_gap", "agreement_top1", "agreement_kl", "density", "popularity_gini")
@@ -94,14 +92,7 @@ def set_up() -> None:
         f"**{len(study.points)} audits**, likely **at most {most}** here: what they have in common is done once."
     )
     if st.button("Launch the study", type="primary", icon=":material/play_arrow:", key="launch_study"):
-        payload = {
-            "study": study.model_dump(mode="json"),
-            "runtime": Runtime().model_dump(mode="json"),
-            "version": __version__,
-        }
-        job = frame.queue().submit("study", study.name, payload)
-        ensure_supervisor(home_folder())
-        st.query_params["job"] = job.id
+        st.query_params["job"] = run_status.launch_study(study)
         st.rerun()
     with st.expander("The same study from the command line"):
         st.code(to_toml(study), language="toml")
@@ -172,15 +163,17 @@ def _choose_audit(study: Study, document: dict[str, Any]) -> dict[str, Any]:
         format_func=lambda k: "Built-in data (invented users)" if k == BUILT_IN else saved[k].name,
         key="study_data",
     )
-    if "base.family" not in study.vary:
-        families = list(FAMILIES)
+    kind = study.experiment.kind
+    families = FAMILIES if kind == "language" else {name: title for name, (title, _) in SEQUENCE_FAMILIES.items()}
+    if kind != "recommender" and "base.family" not in study.vary:
+        names, usual = list(families), study.experiment.base.family
         experiment["base"]["family"] = middle.selectbox(
-            "Family", families, families.index(study.experiment.base.family), FAMILIES.__getitem__, key="study_family"
+            "Family", names, names.index(usual), families.__getitem__, key=f"study_family_{kind}"
         )
-    if "target.training.epochs" not in study.vary:
+    if kind != "recommender" and "target.training.epochs" not in study.vary:
         epochs = study.experiment.target.training.epochs
         experiment["target"]["training"]["epochs"] = int(
-            right.number_input("Epochs of fine-tuning", 1, 1_000, epochs, key="study_epochs")
+            right.number_input("Epochs of training", 1, 1_000, epochs, key="study_epochs")
         )
     synthetic = study.experiment.data.synthetic
     if key == BUILT_IN:

@@ -85,7 +85,7 @@ def make_result(users_table: pl.DataFrame) -> Callable[..., AuditResult]:
             name="Tiny audit",
             created="2026-01-02T03:04:05+00:00",
             config=config.model_dump(mode="json"),
-            data={"users": 205, "items": 50, "interactions": 6000, "notes": []},
+            data={"users": 205, "items": 50, "interactions": 6000, "notes": [], "key": "da" * 32},
             roles={str(role): count for role, count in COUNTS.items()},
             lead="distillation",
             attacks=[_summary("loss", "Loss"), _summary("distillation", "Distillation")],
@@ -103,10 +103,10 @@ def make_result(users_table: pl.DataFrame) -> Callable[..., AuditResult]:
 
 
 @pytest.fixture
-def save_audit(store: Store, users_table: pl.DataFrame) -> Callable[[AuditResult], AuditResult]:
+def save_audit(store: Store, users_table: pl.DataFrame) -> Callable[..., AuditResult]:
     """Puts a result and its tables into the store."""
 
-    def save(result: AuditResult) -> AuditResult:
+    def save(result: AuditResult, kind: str = "audit") -> AuditResult:
         rocs = []
         for attack in SHIFTS:
             table = roc_table(*_split(users_table, attack, known=False), resamples=100, confidence=0.95, seed=0)
@@ -120,7 +120,7 @@ def save_audit(store: Store, users_table: pl.DataFrame) -> Callable[[AuditResult
         )
         bound = pl.DataFrame({"listed": [1, 2, 3], "wrong_at_most": [0, 1, 1]})
         tables = {"users": users_table, "features": features, "roc": pl.concat(rocs), "list_bound": bound}
-        store.build(result.key, "audit", lambda folder: result.write(folder, tables), name=result.name, keep=True)
+        store.build(result.key, kind, lambda folder: result.write(folder, tables), name=result.name, keep=True)
         return result
 
     return save

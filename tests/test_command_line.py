@@ -102,7 +102,7 @@ def test_report_shows_headline_figures_quality_and_notes(
     ran = run("report", "ab12", "--json", tmp_path / "out.json")
     assert ran.code == 0
     assert "tells them apart" in ran.out
-    for text in ("Loss", "Distillation", "TPR at 5% FPR", "HR@10", "could not be scored", "Not resolvable"):
+    for text in ("Loss", "Distillation", "TPR at 5% FPR", "HR@10", "could not be scored", "Not resolvable", "FPR ≤ "):
         assert text in ran.out
     document = json.loads((tmp_path / "out.json").read_text())
     figures = {(row["attack"], row["metric"]): row["value"] for row in document["metrics"]}
@@ -231,7 +231,7 @@ def test_an_audit_from_config_to_report_lookup_and_second_run(
     ran = run("audit", config, "--set", "seed=5", "--json", first, "--threads", 1)
     assert ran.code == 0, ran.err
     assert "Target minus base" in ran.out
-    assert "Fine-tune the target" in ran.err
+    assert "(target)" in ran.err
     document = json.loads(first.read_text())
     by_role = {row["role"]: row for row in document["users"]}
     assert by_role["audited_member"]["p_values"]["loss"] is not None
@@ -291,6 +291,36 @@ def test_a_study_is_a_table_and_a_json_document(store: Store, run: Callable[...,
     assert f"{auc['value']:.3f}" in ran.out
     assert document["config"]["experiment"]["seed"] == 5
     assert run("report", "latest").code == 0
+    listed = run("list").out
+    assert "… 1 more belongs to the study Tiny study" in listed
+    assert auc["audit"][:12] not in listed
+    assert auc["audit"][:12] in run("list", "--all").out
+    assert run("report", auc["audit"][:8]).code == 0
+
+
+def test_an_audit_is_repeated_with_two_more_seeds_and_its_report_says_how_far_chance_goes(
+    store: Store, run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Processes of their own would take longer than the audits.
+    monkeypatch.setattr("mia_core.study.spare_cores", lambda: 0)
+    config = tmp_path / "tiny.toml"
+    config.write_text(TINY.replace("ranked_users = 0", "ranked_users = 0\nplacebo = false"))
+    alone = run("audit", config)
+    assert alone.code == 0, alone.err
+    (entry,) = store.entries("audit")
+    command = f"study --repeat {entry.key[:12]}"
+    assert f"'{command}' runs it with two more seeds" in alone.out
+    ran = run(*command.split())
+    assert ran.code == 0, ran.err
+    assert "Tiny: other seeds" in ran.out
+    told = run("report", "tiny").out
+    assert "Run with 3 seeds, this one included" in told
+    assert "standard deviation" in told
+    assert "--repeat" not in told
+    assert "2 more belong to the study Tiny: other seeds" in run("list").out
+    assert run("study", "alpha", "--repeat", "tiny").code == 2
+    assert run("study", "--repeat", "tiny", "--set", "seed=3").code == 2
+    assert run("study", "--repeat", "nothing").code == 6
 
 
 def test_studies_are_listed_and_wrong_ones_explained(store: Store, run: Callable[..., Ran], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import accuracy_score, roc_auc_score
 
 from mia_core import estimate
 from mia_core.data import library
@@ -17,6 +17,7 @@ from mia_core.data.prompts import audit_samples, events_by_user, prompt_writer
 from mia_core.data.split import Split
 from mia_core.data.synthetic import generate
 from mia_core.errors import ConfigError, DataError
+from mia_core.evaluate.metrics import best_threshold
 from mia_core.experiment import Base, Experiment, Lora, Prompt, Runtime, Synthetic, Training, parse_experiment
 from mia_core.lookup import lookup_history
 from mia_core.models.llm.loading import add_lora, build_offline, load_local, save_model, train_tokenizer
@@ -80,6 +81,10 @@ def test_every_part_of_the_result_is_there(audited: AuditResult, shared: Store) 
     features = read_table(folder, "features")
     assert set(features["model"]) == {"target", "base", "soft 0", "leaking", "student 0", "student 1"}
     assert set(features["feature"]) == {"loss", "confidence", "entropy", "hidden"}
+    of_target = features.filter(pl.col("model") == "target").group_by("role", "feature").agg(pl.col("value").mean())
+    mean = {(role, feature): value for role, feature, value in of_target.iter_rows()}
+    for feature, sign in (("loss", -1), ("confidence", 1), ("entropy", -1)):
+        assert sign * (mean[Role.AUDITED_MEMBER, feature] - mean[Role.AUDITED_HELD_OUT, feature]) > 0, feature
     assert set(read_table(folder, "roc")["attack"]) == {attack.name for attack in audited.attacks}
     planned = [stage.name for stage in estimate.plan(tiny(), {"users": 150, "interactions": 3_000})]
     assert sorted(stage.name for stage in audited.stages) == sorted(planned)
@@ -96,6 +101,19 @@ def test_p_values_are_for_those_who_are_judged_and_known_users_have_none(audited
     )
     members = has_p.filter(pl.col("role") == Role.AUDITED_MEMBER)["p.distillation"]
     assert np.median(members) < 0.3
+
+
+def test_who_is_called_a_member_was_settled_on_known_users(audited: AuditResult, shared: Store) -> None:
+    users = users_of(audited, shared).filter(pl.col("role") != Role.PUBLIC)
+    member = users["role"].str.ends_with("_member").to_numpy()
+    known = users["role"].str.starts_with("known").to_numpy()
+    for attack in ("loss", "target_minus_base", "distillation"):
+        scores = users[f"score.{attack}"].to_numpy()
+        threshold = best_threshold(scores[known], member[known])
+        called = scores[~known] >= threshold
+        found = audited.metric(attack, "accuracy")
+        assert found is not None
+        assert found.value == pytest.approx(accuracy_score(member[~known], called))
 
 
 def test_the_same_audit_again_comes_from_the_store(audited: AuditResult, shared: Store) -> None:
@@ -145,6 +163,7 @@ def test_an_interrupted_audit_goes_on_where_it_stopped(tmp_path: Path, audited: 
 
 def test_in_the_null_world_only_the_leaking_demonstration_finds_anybody(shared: Store) -> None:
     result = run_audit(tiny(target={**TINY["target"], "world": "null"}), shared)
+    users = users_of(result, shared)
     for attack in result.attacks:
         auc = result.metric(attack.name, "auc")
         assert auc is not None
@@ -154,6 +173,10 @@ def test_in_the_null_world_only_the_leaking_demonstration_finds_anybody(shared: 
             # Wider than the 95% interval: nine attacks are looked at, at a family-wise 1%.
             width = auc.high - auc.low
             assert auc.low - width / 3 < 0.5 < auc.high + width / 3, attack.name
+            # Nor on known users, whom no attack is fitted on when it scores them.
+            known = users.filter(pl.col("role").str.starts_with("known"))
+            truth = known["role"] == Role.KNOWN_MEMBER
+            assert roc_auc_score(truth, known[f"score.{attack.name}"]) < 0.8, attack.name
     assert any("Null world" in note for note in result.notes)
 
 
@@ -174,15 +197,27 @@ def test_other_families_and_lora(family: str, tuning: str, shared: Store) -> Non
     experiment = tiny(
         base={**TINY["base"], "family": family, "pretraining": pretraining},
         target={"tuning": tuning, "training": training, "lora": {"rank": 16}},
-        attacks={"names": ["loss", "target_minus_base", "distillation", "shadow_classifier"], "shadows": 2},
+        attacks={"names": ["loss", "target_minus_base", "distillation", "shadow_classifier", "bavaria"], "shadows": 2},
     )
     result = run_audit(experiment, shared)
-    auc = result.metric("target_minus_base", "auc")
-    assert auc is not None
-    assert (auc.value or 0) > 0.6
+    # Adapters of shadow models are trained together, whole models one by one: each on those whom the coins name.
+    for name in ("target_minus_base", "bavaria"):
+        auc = result.metric(name, "auc")
+        assert auc is not None
+        assert (auc.value or 0) > 0.6, name
     assert result.metric("shadow_classifier", "auc") is not None
     planned = [stage.name for stage in estimate.plan(experiment, {"users": 150, "interactions": 3_000})]
     assert sorted(stage.name for stage in result.stages) == sorted(planned)
+
+
+def test_shadow_models_show_how_the_target_treats_those_whom_it_met(shared: Store) -> None:
+    """Were it mistaken who met which shadow model, these attacks would take members for strangers."""
+    names = ["lira_online", "lira_fixed_variance", "shadow_classifier"]
+    result = run_audit(tiny(attacks={"names": names, "lead": "lira_online", "shadows": 4}), shared)
+    for name in names:
+        auc = result.metric(name, "auc")
+        assert auc is not None
+        assert (auc.low or 0) > 0.6, name
 
 
 def test_likes_and_dislikes_and_a_student_of_another_family(shared: Store) -> None:
@@ -279,6 +314,10 @@ def test_a_pasted_history_is_judged_like_the_calibration_users(audited: AuditRes
     assert found.p_value <= 0.1
     assert found.calibration_users == len(found.held_out_scores) == 40
     assert np.mean(found.member_scores) > np.mean(found.held_out_scores)
+    # Half of 40 members and of 40 others fix the threshold, the rest say what the verdict is worth.
+    assert found.flag is not None
+    assert (found.flag.flagged, found.flag.members, found.flag.held_out) == (True, 20, 20)
+    assert found.flag.hits > found.flag.alarms
     short = lookup_history(audited.key, history[:3], shared, Silent(), Runtime())
     assert (short.score, short.p_value) == (None, None)
     assert "cannot be scored" in short.reason

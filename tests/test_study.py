@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,23 @@ import pytest
 
 from mia_core import study as studies
 from mia_core.errors import ConfigError
-from mia_core.experiment import Experiment
+from mia_core.experiment import Experiment, parse_experiment
 from mia_core.jobs.progress import JobProgress
 from mia_core.jobs.queue import Queue
 from mia_core.jobs.run_job import KINDS
-from mia_core.report.results import read_result
-from mia_core.report.studies import STUDY_TABLES, StudyResult, modality_sentences, read_study_table, study_document
+from mia_core.pipeline import run_audit
+from mia_core.report.repeats import Repeats, find_repeats
+from mia_core.report.results import AuditResult, read_result
+from mia_core.report.studies import (
+    STUDY_TABLES,
+    StudyResult,
+    modality_sentences,
+    points_by_study,
+    read_study_table,
+    study_document,
+)
 from mia_core.store import Store
-from mia_core.study import Study, load_study, parse_study, presets, run_study, to_toml
+from mia_core.study import Study, load_study, parse_study, presets, repetition, run_study, to_toml
 from mia_core.types import StagePlan
 
 QUICK = {"epochs": 1, "learning_rate": 5e-3}
@@ -184,6 +194,66 @@ def test_a_background_job_runs_a_study_and_shows_each_of_its_audits(shared: Stor
     stages = queue.get(job.id).stages
     assert [stage["name"] for stage in stages] == [studies.OPEN, "target training epochs 1", studies.GATHER]
     assert {stage["state"] for stage in stages} <= {"done", "cached"}
+
+
+def listed(store: Store, kind: str) -> set[str]:
+    return {entry.key for entry in store.entries(kind)}
+
+
+@pytest.mark.usefixtures("in_process")
+def test_an_audit_is_repeated_with_more_seeds_and_itself_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    audit = run_audit(parse_experiment({**TINY, "name": "Mine", "seed": 1}), store)
+    assert listed(store, "point") == set()
+    again = repetition(audit, find_repeats(store, audit))
+    assert again.vary == {"seed": (1, 0, 2)}
+    told = Told()
+    study = run_study(again, store, told)
+    assert (told.cached["seed 1"], told.cached["seed 0"]) == (True, False)
+    # The audit itself stays one; the runs for the study alone are its points.
+    assert listed(store, "audit") == {audit.key}
+    assert len(listed(store, "point")) == 2
+    assert points_by_study(store) == {"the study Mine: other seeds": 2}
+
+    found = find_repeats(store, audit)
+    assert found.seeds == (1, 0, 2)
+    row = table(study, store, "spread").filter(metric="auc").to_dicts()[0]
+    auc = found.spread["auc"]
+    assert (auc.lowest, auc.highest) == (row["lowest"], row["highest"])
+    assert auc.standard_deviation == pytest.approx(row["standard_deviation"])
+    assert repetition(audit, found).vary == {"seed": (0, 1, 2, 3, 4)}
+
+    wanted = run_audit(parse_experiment({**TINY, "name": "Wanted for itself", "seed": 2}), store)
+    assert wanted.name == wanted.config["name"] == "Wanted for itself"
+    assert wanted.key in listed(store, "audit")
+    run_study(again, store)
+    assert len(listed(store, "point")) == 1
+
+
+def test_a_file_is_repeated_on_what_it_held_and_a_random_share_of_it_is_drawn_anew(
+    make_result: Callable[..., AuditResult],
+) -> None:
+    plain = make_result()
+    data = {"source": "file", "path": "/gone.csv"}
+    for thin, expected in (({"longest_history": 9}, "kept"), ({"keep_users": 0.5}, "file")):
+        config = parse_experiment({**plain.config, "data": {**data, "thin": thin}}).model_dump(mode="json")
+        audit = make_result(config=config)
+        study = repetition(audit, Repeats((0,), (1,), {}, redrawn=expected == "file"))
+        assert study.vary == {"seed": (0, 1, 2, 3)}
+        assert study.experiment.data.source == expected
+        # What is kept was thinned already.
+        assert study.experiment.data.thin.model_dump(exclude_none=True) == (thin if expected == "file" else {})
+        assert study.experiment.data.key == ("" if expected == "file" else plain.data["key"])
+
+
+def test_a_study_that_was_stopped_is_told_apart_from_finished_ones(
+    store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[..., AuditResult]
+) -> None:
+    assert points_by_study(store) == {}
+    save_audit(make_result(), "point")
+    assert points_by_study(store) == {"studies that are not finished": 1}
 
 
 def test_values_may_be_groups_of_settings_and_labels_stand_for_them() -> None:

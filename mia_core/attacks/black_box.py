@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import scipy.sparse
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -30,18 +31,20 @@ def public_background(evidence: Evidence) -> Background:
     return evidence.background
 
 
-def mean_vector(evidence: Evidence, items: np.ndarray) -> np.ndarray:
+def mean_vector(evidence: Evidence, items: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """(n, width) mean vector of each row's items; NaN where no item of the row has one.
 
     Args:
         items: (n, length) catalogue positions; -1, and items that no public user has, have no vector.
+        weights: (length,) of each place; all places count alike, unless it is given.
     """
     vectors = public_background(evidence).item_vectors.astype(np.float64)
-    # Position -1 is the row of zeros at the end.
-    found = np.vstack([vectors, np.zeros((1, vectors.shape[1]))])[items]
-    counts = found.any(axis=2).sum(axis=1).astype(np.float64)
-    counts[counts == 0] = np.nan
-    return found.sum(axis=1) / counts[:, None]
+    rows, places = np.nonzero((items >= 0) & vectors.any(axis=1)[items])
+    share = np.ones(len(rows)) if weights is None else weights[places]
+    # A dense array of every place's vector would not fit into memory where histories are long.
+    counted = scipy.sparse.csr_array((share, (rows, items[rows, places])), shape=(len(items), len(vectors)))
+    total = counted.sum(axis=1)
+    return (counted @ vectors) / np.where(total == 0, np.nan, total)[:, None]
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -179,6 +182,7 @@ class ReferenceRecommendation:
     epsilon: float = 0.01
     """Added to both distances: a list that does not depend on the history has a finite rho."""
 
+    served: ClassVar[str] = "lists"
     title: ClassVar[str] = "Reference recommendation"
     summary: ClassVar[str] = "Whether the list is closer to the history than to what a stranger is served."
     access: ClassVar[str] = "labels only"
@@ -190,7 +194,7 @@ class ReferenceRecommendation:
 
     def score(self, audited: Evidence, known: Known) -> np.ndarray:
         """(n_users,) mean of minus log rho; NaN where no list holds an item with a vector."""
-        served = mean_vector(audited, audited.lists["lists"])
+        served = mean_vector(audited, audited.lists[self.served])
         stranger = mean_vector(audited, audited.lists["lists/no_history"])
         history = mean_vector(audited, audited.signals["history_items"])
         to_history = np.linalg.norm(served - history, axis=1) + self.epsilon

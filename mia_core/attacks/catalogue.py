@@ -10,6 +10,18 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mia_core.attacks.biased import (
+    BiasedMia,
+    BiasedMiaClustering,
+    BiasedMiaClusteringPublished,
+    BiasedMiaNaiveBayes,
+    BiasedMiaNaiveBayesPublished,
+    BiasedMiaPublished,
+    BiasedMiaTree,
+    BiasedMiaTreePublished,
+    SurrogateFeatures,
+    SurrogateFeaturesPublished,
+)
 from mia_core.attacks.black_box import ListConsistency, ListHit, Petal, ReferenceRecommendation, TextDistillation
 from mia_core.attacks.calibrated import (
     ErrorZone,
@@ -22,6 +34,7 @@ from mia_core.attacks.calibrated import (
     TargetMinusBase,
 )
 from mia_core.attacks.contract import Attack
+from mia_core.attacks.dl_mia import DlMia, DlMiaPublished
 from mia_core.attacks.ensemble import Ensemble
 from mia_core.attacks.entropies import Entropy, MaxRenyi, ModifiedEntropy, ModRenyi
 from mia_core.attacks.fused import Distillation, DistillationLeaking, DistillationPublished, FusedTarget, Hidden
@@ -49,6 +62,14 @@ from mia_core.attacks.perturbed import (
     TemplateSensitivity,
 )
 from mia_core.attacks.quantile import AttackP, Qmia
+from mia_core.attacks.recommender_lists import (
+    ListPopularity,
+    ListPopularityPublished,
+    ReferenceRecommendationPublished,
+    ShadowFree,
+    ShadowFreePublished,
+)
+from mia_core.attacks.sequence import SequenceMlp
 from mia_core.attacks.sets import RangeAttack
 from mia_core.attacks.shadow import (
     AttackR,
@@ -177,6 +198,34 @@ GROUPS: dict[str, Group] = {
             "memorisation": Memorisation,
             "poisoning": Poisoning,
         },
+    ),
+    "recommenders": Group(
+        "Recommender's lists",
+        "How a ranked list relates to the history it was served to: with one recommender for everybody, and as published.",
+        {
+            "biased_mia": BiasedMia,
+            "biased_mia_published": BiasedMiaPublished,
+            "biased_mia_clustering": BiasedMiaClustering,
+            "biased_mia_clustering_published": BiasedMiaClusteringPublished,
+            "biased_mia_naive_bayes": BiasedMiaNaiveBayes,
+            "biased_mia_naive_bayes_published": BiasedMiaNaiveBayesPublished,
+            "biased_mia_tree": BiasedMiaTree,
+            "biased_mia_tree_published": BiasedMiaTreePublished,
+            "dl_mia": DlMia,
+            "dl_mia_published": DlMiaPublished,
+            "shadow_free": ShadowFree,
+            "shadow_free_published": ShadowFreePublished,
+            "list_popularity": ListPopularity,
+            "list_popularity_published": ListPopularityPublished,
+            "reference_recommendation_published": ReferenceRecommendationPublished,
+            "surrogate_features": SurrogateFeatures,
+            "surrogate_features_published": SurrogateFeaturesPublished,
+        },
+    ),
+    "sequence": Group(
+        "Sequence of outputs",
+        "What the target says at every position of a history, summed up and judged by a small network.",
+        {"sequence_mlp": SequenceMlp},
     ),
 }
 ATTACKS: dict[str, type[Attack]] = {name: attack for group in GROUPS.values() for name, attack in group.attacks.items()}

@@ -11,6 +11,10 @@ from mia_core.attacks.evidence import Evidence, Known
 HONEST = "honest"
 PUBLISHED = "published"
 DEMONSTRATION = "demonstration"
+CONFOUNDED = "confounded"
+"""Members and others are served differently, as in published experiments: that is told apart, not training."""
+NO_EVIDENCE = (DEMONSTRATION, CONFOUNDED)
+"""Attacks whose figures are no evidence of membership."""
 
 
 class Attack(Protocol):
@@ -33,8 +37,14 @@ class Attack(Protocol):
     def score(self, audited: Evidence, known: Known) -> np.ndarray:
         """(n_users,) score of each audited user, higher = likelier member, NaN where it cannot be scored.
 
-        A user's score does not depend on which other audited users there are, nor on their order.
+        A user's score does not depend on which other audited users there are, nor on their order; of attacks that say
+        `transductive = True` it does.
         """
+
+
+def is_transductive(attack: Attack) -> bool:
+    """Whether a user's score may depend on who else is judged: the attack learns from all of them, without labels."""
+    return bool(getattr(attack, "transductive", False))
 
 
 def out_of_fold_scores(attack: Attack, known: Known, folds: int = 3, seed: int = 0) -> np.ndarray:

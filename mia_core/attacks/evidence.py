@@ -47,6 +47,8 @@ class Evidence:
     the catalogue. See `mia_core.observe.views.LISTS`."""
     background: Background | None = None
     """What public users alone say about tokens and items."""
+    shadow_world: Known | None = None
+    """Other people, and a recommender of the auditor's own that was trained on half of them; the same for every user."""
 
     def user_mean(self, values: np.ndarray) -> np.ndarray:
         """(n_users, …) mean over each user's samples; NaN where a user has none."""

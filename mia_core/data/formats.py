@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mia_core.data.columns import Mapping, as_text, guess_columns, interactions_frame
+from mia_core.data.columns import Mapping, as_text, guess_columns, interactions_frame, titles_frame
 from mia_core.data.interactions import Interactions, validate
 from mia_core.data.published import FORMATS
-from mia_core.data.tables import open_table, read_rows
+from mia_core.data.tables import column_names, open_table, read_rows
 from mia_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from mia_core.experiment import Columns
 
-TABLE_SUFFIXES = {".csv", ".tsv", ".txt", ".dat", ".data", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".item"}
+TABLE_SUFFIXES = {".csv", ".tsv", ".txt", ".dat", ".data", ".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".item",
+                  ".inter"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,15 @@ class Preview:
     problems: list[str] = field(default_factory=list)
 
 
-def load(path: Path, format: str = "auto", columns: Columns | None = None) -> Interactions:
+def load(path: Path, format: str = "auto", columns: Columns | None = None, repeats: bool | None = None) -> Interactions:
     """Interactions from a file or folder.
 
     Args:
         path: a table, or a folder with one of the published layouts, or with a table of interactions and one of titles.
         format: a name in `FORMATS`, "table", or "auto".
         columns: which column holds what; None: guessed.
+        repeats: whether a user's later interactions with the same item stay, as sessions cut from them need; None: where
+            the data consist of sessions.
     Raises:
         DataError: the source is missing, damaged, or not interactions.
         ConfigError: the format is unknown.
@@ -54,8 +57,8 @@ def load(path: Path, format: str = "auto", columns: Columns | None = None) -> In
     if format == "auto":
         format = recognise(path) if columns is None else "table"
     if format != "table":
-        return FORMATS[format].read(path if path.is_dir() else path.parent)
-    return _load_table(path, columns)
+        return FORMATS[format].read(path, repeats)
+    return _load_table(path, columns, repeats)
 
 
 def inspect_source(path: Path) -> Preview:
@@ -67,28 +70,18 @@ def inspect_source(path: Path) -> Preview:
     path = Path(path)
     _check_exists(path)
     layout = recognise(path)
-    if layout == "table":
-        table = open_table(_main_and_titles(path)[0])
-    else:
-        table = FORMATS[layout].open(path if path.is_dir() else path.parent)
+    found = None if layout == "table" else FORMATS[layout].find(path)
+    table = open_table(_main_and_titles(path)[0]) if found is None else FORMATS[layout].open(found[0])
     rows = read_rows(table, limit=20).drop("line")
-    guess = guess_columns(rows) if layout == "table" else FORMATS[layout].columns
-    problems: list[str] = []
-    if layout == "table":
-        missing = [name for name in ("user", "item") if not getattr(guess, name)]
-        problems += [f"No column looks like the {name}. Say below which one it is." for name in missing]
+    guess = guess_columns(rows.columns) if found is None else FORMATS[layout].mapping(table)
+    missing = [name for name in ("user", "item") if not getattr(guess, name)]
+    problems = [f"No column looks like the {name}. Say below which one it is." for name in missing]
     return Preview(layout, rows.columns, guess, rows, problems)
 
 
 def recognise(path: Path) -> str:
-    """The published layout of a folder (or of the folder that a file lies in, for a file of that name), else "table"."""
-    folder = path if path.is_dir() else path.parent
-    for name, layout in FORMATS.items():
-        if path.is_file() and path.name != layout.files[0]:
-            continue
-        if layout.fits(folder):
-            return name
-    return "table"
+    """The published layout of a file or of what lies in a folder, else "table"."""
+    return next((name for name, layout in FORMATS.items() if layout.find(path) is not None), "table")
 
 
 def _check_exists(path: Path) -> None:
@@ -110,7 +103,7 @@ def _main_and_titles(path: Path) -> tuple[Path, Path | None]:
     damage: DataError | None = None
     for table in tables:
         try:
-            guess = guess_columns(read_rows(open_table(table), limit=20))
+            guess = guess_columns(read_rows(open_table(table), limit=20).columns)
         except DataError as error:
             damage = damage or error
             continue
@@ -127,15 +120,15 @@ def _main_and_titles(path: Path) -> tuple[Path, Path | None]:
     return main, next((table for table in titles if table != main), None)
 
 
-def _load_table(path: Path, columns: Columns | None) -> Interactions:
+def _load_table(path: Path, columns: Columns | None, repeats: bool | None) -> Interactions:
     main, beside = _main_and_titles(path)
     table = open_table(main)
-    raw = read_rows(table)
-    mapping = Mapping(**columns.model_dump()) if columns is not None else guess_columns(raw)
-    known = ", ".join(repr(c[:40]) for c in raw.columns[1:21])
+    names = column_names(table)
+    mapping = Mapping(**columns.model_dump()) if columns is not None else guess_columns(names)
+    known = ", ".join(repr(c[:40]) for c in names[:20])
     for what in ("user", "item", "rating", "timestamp", "title"):
         name = getattr(mapping, what)
-        if name and name not in raw.columns[1:]:
+        if name and name not in names:
             raise DataError(f"{main.name!r} has no column {name!r} for the {what}; its columns are {known}")
         if what in ("user", "item") and not name:
             raise DataError(
@@ -145,20 +138,18 @@ def _load_table(path: Path, columns: Columns | None) -> Interactions:
     if mapping.user == mapping.item:
         raise ConfigError(f"data.columns: {mapping.user!r} is both the user and the item; choose a column for each")
     notes = list(table.notes)
-    frame = interactions_frame(raw, mapping, notes)
     items = None
     if mapping.title:
-        items = pl.DataFrame([frame["item"], as_text(raw, mapping.title, "title")])
+        items = titles_frame(table, mapping.item, mapping.title)
     elif beside is not None:
-        items = _titles_table(beside, frame)
-    return validate(frame, items, notes)
+        items = _titles_table(beside, titles_frame(table, mapping.item, mapping.item)["item"])
+    return validate(interactions_frame(table, mapping, notes), items, notes, mapping.unit, repeats)
 
 
-def _titles_table(path: Path, frame: pl.DataFrame) -> pl.DataFrame | None:
+def _titles_table(path: Path, items: pl.Series) -> pl.DataFrame | None:
     """item, title from a table beside the interactions; its item column is the one whose values occur there."""
     rows = read_rows(open_table(path))
-    title = guess_columns(rows).title
-    items = frame["item"].unique()
+    title = guess_columns(rows.columns).title
     candidates = {name: as_text(rows, name, "item") for name in rows.columns if name not in (title, "line")}
     overlap = {name: int(text.is_in(items.implode()).sum()) for name, text in candidates.items()}
     best = max(overlap, key=lambda c: overlap[c], default="")

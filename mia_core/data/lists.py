@@ -78,7 +78,7 @@ def read_lists(path: Path, interactions: Interactions) -> ServedLists:
 def _columns(raw: pl.DataFrame, path: Path) -> dict[str, str]:
     """The column of each meaning; empty where there is none."""
     names = [name for name in raw.columns if name != "line"]
-    guess = guess_columns(raw.select(names))
+    guess = guess_columns(names)
 
     def called(candidates: Sequence[str]) -> str:
         return next((n for c in candidates for n in names if n.strip().casefold() == c), "")

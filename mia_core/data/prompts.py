@@ -89,6 +89,8 @@ class PromptStyle:
     """What a template of one's own must hold."""
     words: Callable[[Sequence[Event], str, str, float], tuple[str, str]]
     """(window, template, separator, liked from this rating) -> prompt, answer."""
+    whole: bool = False
+    """One window per user: the whole history, or its latest part, of any length from two items."""
 
 
 def _next_item(window: Sequence[Event], template: str, separator: str, liked_from: float) -> tuple[str, str]:
@@ -105,6 +107,14 @@ def _like_dislike(window: Sequence[Event], template: str, separator: str, liked_
     rating = window[-1].rating
     answer = "Yes" if rating is not None and rating >= liked_from else "No"
     return prompt.replace("{candidate}", window[-1].title), answer
+
+
+SEPARATOR = "\x1f"
+"""Between two item ids where items themselves are the tokens; no id holds it."""
+
+
+def _whole_history(window: Sequence[Event], template: str, separator: str, liked_from: float) -> tuple[str, str]:
+    return "", SEPARATOR.join(event.item for event in window)
 
 
 PROMPT_STYLES: dict[str, PromptStyle] = {
@@ -133,6 +143,18 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
         placeholders=("{liked}", "{disliked}", "{candidate}"),
         words=_like_dislike,
     ),
+    "whole_history": PromptStyle(
+        title="Whole history",
+        summary="For recommenders that read items, not words: each item of a history is told from those before it.",
+        needs_ratings=False,
+        template="",
+        other_templates=(),
+        inquiry="",
+        answers_with_titles=False,
+        placeholders=(),
+        words=_whole_history,
+        whole=True,
+    ),
 }
 
 
@@ -144,9 +166,23 @@ class PromptWriter:
     template: str
     separator: str
     window: int
-    """Items per window, the answer included."""
+    """Items per window, the answer included; where a window is a whole history, the most it holds."""
     titles: dict[str, str]
     liked_from: float
+
+    @property
+    def shortest(self) -> int:
+        """The fewest items that make a window."""
+        return 2 if self.style.whole else self.window
+
+    def windows(self, history: Sequence[Event], count: int | None = None) -> list[Sequence[Event]]:
+        """At most `count` windows that do not overlap, cut from the most recent end, oldest first."""
+        if self.style.whole:
+            return [history[-self.window :]] if len(history) >= self.shortest else []
+        possible = len(history) // self.window
+        wanted = possible if count is None else min(count, possible)
+        start = len(history) - wanted * self.window
+        return [history[start + i * self.window : start + (i + 1) * self.window] for i in range(wanted)]
 
     def words(self, window: Sequence[Event]) -> tuple[str, str]:
         """Prompt and answer of one window."""
@@ -215,19 +251,11 @@ def events_by_user(interactions: Interactions, writer: PromptWriter) -> dict[str
     return events
 
 
-def windows_of(events: Sequence[Event], window: int, count: int | None = None) -> list[Sequence[Event]]:
-    """At most `count` windows that do not overlap, cut from the most recent end, oldest first."""
-    possible = len(events) // window
-    wanted = possible if count is None else min(count, possible)
-    start = len(events) - wanted * window
-    return [events[start + i * window : start + (i + 1) * window] for i in range(wanted)]
-
-
 def audit_samples(
     users: Sequence[str], events: dict[str, list[Event]], writer: PromptWriter, count: int | None
 ) -> Samples:
     """The windows that are trained on and scored: at most `count` per user, never overlapping."""
-    return writer.write(users, [windows_of(events.get(user, []), writer.window, count) for user in users])
+    return writer.write(users, [writer.windows(events.get(user, []), count) for user in users])
 
 
 def drawn_samples(
@@ -242,6 +270,9 @@ def drawn_samples(
     windows: list[list[Sequence[Event]]] = []
     for user in users:
         history = events.get(user, [])
+        if writer.style.whole:
+            windows.append(writer.windows(history))
+            continue
         offsets = len(history) - writer.window + 1
         chosen = np.sort(rng.permutation(max(offsets, 0))[:count])
         windows.append([history[start : start + writer.window] for start in chosen])

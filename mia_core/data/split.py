@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -156,19 +157,34 @@ def split_own(
     return Split(roles, {"seed": seed, "drawn": "lists given by the auditor; half of the held-out list is known"})
 
 
-def read_ids(path: Path) -> list[str]:
-    """User ids from a text file, one a line; empty lines are skipped.
+def lines_of(text: str) -> list[str]:
+    """The lines of a list, an id or a title each; empty lines are skipped. Only line breaks part them, as in a table."""
+    return [line.strip() for line in StringIO(text.removeprefix("\ufeff"), newline=None) if line.strip()]
 
+
+def read_lines(path: Path, name: str, what: str, largest: int = -1) -> list[str]:
+    """The lines of a text file, as `lines_of` parts them.
+
+    Args:
+        name: of the setting or option that gave the path.
+        what: a line holds, such as "user id".
+        largest: bytes; any size by default.
     Raises:
-        DataError: the file is missing or not text.
+        DataError: the file is missing, too large or not text.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        with path.open("rb") as stream:
+            content = stream.read(largest + 1 if largest >= 0 else -1)
+        if 0 <= largest < len(content):
+            raise DataError(
+                f"{name} {path.name!r} is larger than {largest:,} bytes; give a text file with one {what} a line"
+            )
+        return lines_of(content.decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise DataError(
-            f"{path.name!r} is not a readable text file; give a UTF-8 file with one user id a line"
+            f"{name} {path.name!r} cannot be read: {reason}; give a text file with one {what} a line"
         ) from error
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _same_histories(interactions: Interactions) -> list[list[str]]:

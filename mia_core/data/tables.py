@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ MOST_COLUMNS = 500
 MOST_ROWS = 100_000_000
 LONGEST_HEADER = 1_000_000
 LARGEST_UNPACKED = 4 * 2**30
+FEW_ROWS = 1_000
+"""So many rows are read without a look at how long their texts are."""
 CELL = 16
 """Bytes that a cell takes at the least, however well it is packed."""
 DELIMITERS = ("::", "\t", ";", ",", "|")
@@ -47,18 +51,28 @@ class Table:
     encoding: str = "utf-8"
     delimiter: str = ","
     header: tuple[str, ...] = ()
-    """Column names; for a file without a header line, those given."""
+    """Column names; for a file without a header line, those given; for JSON, those of the first object."""
     has_header: bool = True
     quoted: bool = True
     """Whether quotes enclose fields; in tab-separated files they are mostly part of names."""
+    escape: str = ""
+    """What stands before a quote that belongs to a quoted field; empty: such a quote is written twice."""
+    patient: bool = False
+    """Whether rows with more or fewer fields than the header are left out and counted, instead of stopping the reading."""
     notes: list[str] = field(default_factory=list)
 
 
-def open_table(path: Path, header: Sequence[str] | None = None) -> Table:
+Wanted = Callable[[pl.LazyFrame], pl.LazyFrame]
+"""Chooses and changes columns and rows while a file is read, so that the rest never lies in memory."""
+
+
+def open_table(path: Path, header: Sequence[str] | None = None, escape: str = "", patient: bool = False) -> Table:
     """Finds out how a file is to be read, from its first bytes.
 
     Args:
         header: column names, for a file that has none of its own.
+        escape: see `Table`.
+        patient: see `Table`.
     Raises:
         DataError: the file is empty, an archive, not text, or absurdly wide.
     """
@@ -79,7 +93,7 @@ def open_table(path: Path, header: Sequence[str] | None = None) -> Table:
     encoding, notes = _encoding(path, start)
     text = start.decode(encoding, errors="ignore").lstrip("\ufeff")
     if path.suffix.casefold() in (".jsonl", ".ndjson", ".json") or text.lstrip().startswith("{"):
-        return Table(path, "json", encoding, notes=notes)
+        return Table(path, "json", encoding, header=_first_keys(text), notes=notes)
     first = text.splitlines()[0] if text else ""
     if len(start) >= LONGEST_HEADER and "\n" not in text:
         raise DataError(
@@ -112,24 +126,24 @@ def open_table(path: Path, header: Sequence[str] | None = None) -> Table:
             f"{path.name!r}, line 1: the column {twice[0][:40]!r} is there twice; give every column a name of its own"
         )
     quoted = delimiter != "\t" or first.startswith('"')
-    return Table(path, "text", encoding, delimiter, tuple(names), header is None, quoted, notes)
+    return Table(path, "text", encoding, delimiter, tuple(names), header is None, quoted, escape, patient, notes)
 
 
-def read_rows(table: Table, limit: int | None = None) -> pl.DataFrame:
-    """All columns as text (numbers stay numbers in Parquet and JSON), with the line of the file in a column ``line``.
+def read_rows(table: Table, limit: int | None = None, wanted: Wanted = lambda rows: rows) -> pl.DataFrame:
+    """What is wanted of a table: of all its columns as text (numbers stay numbers in Parquet and JSON), with the line of
+    the file in a column ``line``. Large files are read piece by piece.
 
     Raises:
         DataError: a row has more fields than the header, a quote never ends, or the JSON is broken.
     """
     try:
         if table.kind == "parquet":
-            if limit is None:
+            if limit is None or limit > FEW_ROWS:
                 _check_unpacked(table.path)
-            rows = pl.read_parquet(table.path, n_rows=limit)
-            return _with_line(rows, 1)
+            return wanted(_with_line(pl.scan_parquet(table.path, n_rows=limit), 1)).collect(engine="streaming")
         if table.kind == "json":
-            return _with_line(_read_json(table, limit), 1)
-        return _read_text(table, limit)
+            return wanted(_with_line(_scan_json(table, limit), 1)).collect(engine="streaming")
+        return _read_text(table, limit, wanted)
     except (pl.exceptions.PolarsError, pyarrow.ArrowException, csv.Error, OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -138,37 +152,58 @@ def read_rows(table: Table, limit: int | None = None) -> pl.DataFrame:
         ) from error
 
 
-def _with_line(rows: pl.DataFrame, first: int) -> pl.DataFrame:
-    nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
+def column_names(table: Table) -> list[str]:
+    """The columns that `read_rows` gives, the line aside: those that hold lists or records are left out."""
+    if table.kind == "text":
+        return [name for name in table.header if name != "line"]
+    # Objects of a JSON file need not all have the same keys.
+    return read_rows(table, 1 if table.kind == "parquet" else None, lambda rows: rows.head(0)).columns[1:]
+
+
+def _with_line(rows: pl.LazyFrame, first: int) -> pl.LazyFrame:
+    nested = [name for name, kind in rows.collect_schema().items() if kind.is_nested()]
     return rows.drop("line", *nested, strict=False).with_row_index("line", offset=first)
 
 
-def _read_text(table: Table, limit: int | None) -> pl.DataFrame:
-    if len(table.delimiter) > 1 or limit is not None or table.encoding != "utf-8":
-        return _read_slowly(table, limit)
+def _read_text(table: Table, limit: int | None, wanted: Wanted) -> pl.DataFrame:
+    if len(table.delimiter) > 1 or limit is not None or table.encoding != "utf-8" or table.escape:
+        return wanted(_read_slowly(table, limit).lazy()).collect()
+    found = None
     try:
-        rows = pl.read_csv(
-            table.path,
-            separator=table.delimiter,
-            has_header=table.has_header,
-            new_columns=list(table.header),
-            infer_schema=False,
-            quote_char='"' if table.quoted else None,
-            encoding="utf8",
-        )
-    except pl.exceptions.PolarsError:
-        # The slow reader names the line.
-        return _read_slowly(table, None)
-    # A quoted field may go over several lines of the file.
-    extra = rows.select(pl.sum_horizontal(pl.all().str.count_matches("\n", literal=True).fill_null(0))).to_series()
-    rows = _with_line(rows, 2 if table.has_header else 1)
-    rows = rows.with_columns(pl.col("line") + (extra.cum_sum() - extra).cast(pl.UInt32))
-    rows = rows.filter(~pl.all_horizontal(pl.exclude("line").is_null()))
-    if rows[rows.columns[-1]].null_count():
+        rows = _scan_text(table)
         # The fast reader fills up rows that are cut off.
+        cut_off = rows.select(pl.col(table.header[-1]).is_null().any())
+        found, doubt = pl.collect_all([wanted(rows), cut_off], engine="streaming")
+        if not doubt.item():
+            return found
+    except pl.exceptions.PolarsError:
+        pass
+    if not table.patient:
+        # The slow reader names the line.
         for _ in _whole_rows(table):
             pass
-    return rows
+        if found is not None:
+            return found
+    return wanted(_read_slowly(table, None).lazy()).collect()
+
+
+def _scan_text(table: Table) -> pl.LazyFrame:
+    rows = pl.scan_csv(
+        table.path,
+        separator=table.delimiter,
+        has_header=table.has_header,
+        new_columns=list(table.header),
+        infer_schema=False,
+        quote_char='"' if table.quoted else None,
+        encoding="utf8",
+        glob=False,
+    )
+    # A quoted field may go over several lines of the file.
+    extra = pl.sum_horizontal(pl.all().str.count_matches("\n", literal=True).fill_null(0)).alias("extra lines")
+    rows = _with_line(rows.with_columns(extra), 2 if table.has_header else 1)
+    earlier = (pl.col("extra lines").cum_sum() - pl.col("extra lines")).cast(pl.UInt32)
+    rows = rows.with_columns(pl.col("line") + earlier).drop("extra lines")
+    return rows.filter(~pl.all_horizontal(pl.exclude("line").is_null()))
 
 
 def _read_slowly(table: Table, limit: int | None) -> pl.DataFrame:
@@ -184,17 +219,21 @@ def _read_slowly(table: Table, limit: int | None) -> pl.DataFrame:
 
 
 def _whole_rows(table: Table) -> Iterator[tuple[int, list[str]]]:
-    """The rows below the header with their lines, blank ones left out; a row cut off or too long is an error."""
-    width = len(table.header)
+    """The rows below the header with their lines, blank ones left out; a row cut off or too long is an error, or left out."""
+    width, left_out = len(table.header), 0
     with table.path.open(encoding="utf-8-sig" if table.encoding == "utf-8" else table.encoding, newline="") as stream:
         for number, row in itertools.islice(_rows(stream, table), int(table.has_header), None):
-            if row and len(row) != width:
+            if row and len(row) != width and table.patient:
+                left_out += 1
+            elif row and len(row) != width:
                 raise DataError(
                     f"{table.path.name!r}, line {number}: {len(row)} fields where the header has {width}; check the delimiter "
                     f"({table.delimiter!r}) and quotes around fields that contain it"
                 )
-            if row:
+            elif row:
                 yield number, row
+    if left_out:
+        table.notes.append(f"{table.path.name}: {left_out} rows that are cut off or too long were left out.")
 
 
 def _rows(stream: io.TextIOWrapper, table: Table) -> Iterator[tuple[int, list[str]]]:
@@ -204,6 +243,8 @@ def _rows(stream: io.TextIOWrapper, table: Table) -> Iterator[tuple[int, list[st
             yield number, stripped.split(table.delimiter) if stripped else []
         return
     dialect: dict[str, Any] = {} if table.quoted else {"quoting": csv.QUOTE_NONE}
+    if table.escape:
+        dialect["escapechar"] = table.escape
     reader = csv.reader(stream, delimiter=table.delimiter, **dialect)
     last = number = 1
     try:
@@ -221,15 +262,30 @@ def _rows(stream: io.TextIOWrapper, table: Table) -> Iterator[tuple[int, list[st
         )
 
 
-def _read_json(table: Table, limit: int | None) -> pl.DataFrame:
-    with table.path.open("rb") as stream:
-        if stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-            raise DataError(f"{table.path.name!r} is one JSON list; write one object a line (JSON lines) instead")
+def _scan_json(table: Table, limit: int | None) -> pl.LazyFrame:
+    if _is_list(table.path):
+        return pl.read_json(table.path, infer_schema_length=None).head(limit or MOST_ROWS).lazy()
+    rows = pl.scan_ndjson(table.path, n_rows=limit, infer_schema_length=limit)
     try:
-        return pl.read_ndjson(table.path, n_rows=limit, infer_schema_length=None)
+        rows.collect_schema()
     except pl.exceptions.PolarsError:
         _find_broken_json(table)
         raise
+    return rows
+
+
+def _is_list(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+
+
+def _first_keys(text: str) -> tuple[str, ...]:
+    """The keys of the first object, if the text starts with one or with a list of them."""
+    try:
+        first, _ = json.JSONDecoder().raw_decode(text, text.index("{"))
+    except (ValueError, RecursionError):
+        return ()
+    return tuple(first)
 
 
 def _find_broken_json(table: Table) -> None:
@@ -296,14 +352,25 @@ def _encoding(path: Path, start: bytes) -> tuple[str, list[str]]:
         return "utf-16", ["The file was read as UTF-16."]
     if b"\x00" in start[:4096]:
         raise DataError(f"{path.name!r} is not text (it holds zero bytes); save it as CSV in UTF-8")
-    with path.open("rb") as stream:
-        decoder = io.TextIOWrapper(stream, encoding="utf-8", newline="")
-        try:
-            while decoder.read(1 << 20):
-                pass
-        except UnicodeDecodeError:
-            return "latin-1", ["The file is not UTF-8 and was read as Latin-1; check that accented letters look right."]
+    status = path.stat()
+    if not _is_utf8(path, status.st_size, status.st_mtime_ns):
+        return "latin-1", ["The file is not UTF-8 and was read as Latin-1; check that accented letters look right."]
     return "utf-8", []
+
+
+@lru_cache(maxsize=64)
+def _is_utf8(path: Path, size: int, changed: int) -> bool:
+    """Whether the whole file is UTF-8. A file is opened several times before it is read; `size` and `changed` tell it from
+    an older one of the same name."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as stream:
+        try:
+            while part := stream.read(1 << 20):
+                decoder.decode(part)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def _is_number(text: str) -> bool:

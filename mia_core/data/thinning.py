@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
 import polars as pl
 
 from mia_core.data.interactions import Interactions
@@ -59,13 +58,6 @@ def thin(
     return replace(
         interactions, frame=frame, items=items, notes=(*interactions.notes, _note(interactions.frame, frame))
     )
-
-
-def popularity_gini(interactions: Interactions) -> float:
-    """How unequally the interactions are spread over the items: 0 = evenly, towards 1 = all on one item."""
-    counts = np.sort(interactions.frame.group_by("item").len()["len"].to_numpy().astype(float))
-    n = len(counts)
-    return float((2 * np.arange(1, n + 1) - n - 1) @ counts / (n * counts.sum()))
 
 
 def _note(before: pl.DataFrame, after: pl.DataFrame) -> str:

@@ -161,9 +161,7 @@ def placebo_gate(
     adjusted = max_statistic(scores_by_attack, is_member, PERMUTATIONS, rng, two_sided=True)
     tested = {name: _auc(scores_by_attack[name], is_member) for name, p in adjusted.items() if not math.isnan(p)}
     if not tested:
-        sentence = (
-            "On a target that was trained on nobody audited, no attack told any two users apart: nothing was tested."
-        )
+        sentence = "Where nobody audited is a member, no attack told any two users apart: nothing was tested."
         return Gate("placebo", False, math.nan, math.nan, len(is_member), sentence, "Run at least one attack on it.")
     p_value = min(adjusted[name] for name in tested)
     farthest = max(tested, key=lambda name: abs(tested[name] - 0.5))
@@ -176,7 +174,7 @@ def placebo_gate(
         tested[farthest],
         p_value,
         len(is_member),
-        f"On a target that was trained on nobody audited, {verdict}: of {len(tested)} attacks the AUC farthest from 0.5 is "
+        f"Where nobody audited is a member, {verdict}: of {len(tested)} attacks the AUC farthest from 0.5 is "
         f"{tested[farthest]:.3f} ({farthest}); {_p(p_value)}, {len(is_member):,} users. {demonstration}",
         "Give the leaking demonstration more users or a longer training, until it exceeds 0.5."
         if quiet

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from mia_core.evaluate.discoveries import precision_at_recall
-from mia_core.evaluate.intervals import auc_interval, binomial_interval, combined_interval, tpr_interval
+from mia_core.evaluate.intervals import auc_interval, binomial_interval, combined_interval, fpr_limit, tpr_interval
 from mia_core.seeds import generator
 from mia_core.types import Metric
 
@@ -30,13 +30,14 @@ class Resampling(Protocol):
 
 
 class Figure(NamedTuple):
-    """A value with its limits, and how many users it rests on; or why there is none."""
+    """A value with its limits, and how many users it rests on; or why there is none. Fields as in `Metric`."""
 
     value: float | None
     low: float | None
     high: float | None
     n: int
     reason: str = ""
+    fpr_limit: float | None = None
 
 
 def attack_metrics(
@@ -59,7 +60,7 @@ def attack_metrics(
         seed: of the experiment.
     Returns:
         auc, accuracy, balanced_accuracy, precision, recall, f1, tpr_at_fpr_0.001, …_0.01, …_0.05, …_0.1,
-        precision_at_recall_0.1, …_0.5, …_0.9, in this order.
+        precision_at_recall_0.1, …_0.5, …_0.9, in this order. Each TPR has the upper limit of its FPR beside it.
     """
     members, held_out = _groups(scores, is_member)
     absent = _absent(members, held_out)
@@ -203,4 +204,5 @@ def _tpr_at_fpr(members: np.ndarray, held_out: np.ndarray, level: float, evaluat
     tpr, low, high = tpr_interval(
         members, held_out, np.array([level]), evaluation.resamples, evaluation.confidence, rng
     )
-    return Figure(float(tpr[0]), float(low[0]), float(high[0]), len(members) + n)
+    limit = fpr_limit(held_out, level, evaluation.confidence)
+    return Figure(float(tpr[0]), float(low[0]), float(high[0]), len(members) + n, fpr_limit=limit)

@@ -21,7 +21,7 @@ from mia_core.experiment import Runtime, parse_experiment
 from mia_core.jobs.progress import JobProgress
 from mia_core.jobs.queue import Queue
 from mia_core.keys import content_key
-from mia_core.report.results import LookupResult
+from mia_core.report.results import Flag, LookupResult
 from mia_core.store import Store
 
 HEARTBEAT_SECONDS = 2.0
@@ -49,7 +49,7 @@ def run_lookup_job(payload: dict[str, Any], store: Store, progress: JobProgress)
     from mia_core.lookup import lookup_history
 
     runtime = Runtime.model_validate(payload.get("runtime", {}))
-    key = content_key("lookup", 1, {"history": payload["history"]}, [payload["audit"]])
+    key = content_key("lookup", 2, {"history": payload["history"]}, [payload["audit"]])
 
     def write(folder: Path) -> None:
         found = lookup_history(payload["audit"], payload["history"], store, progress, runtime)
@@ -65,7 +65,10 @@ def read_lookup(store: Store, key: str) -> LookupResult:
     folder = store.find(key)
     if folder is None:
         raise NotFound("this lookup is no longer in the store; ask again")
-    return LookupResult(**json.loads((folder / "lookup.json").read_text(encoding="utf-8")))
+    document = json.loads((folder / "lookup.json").read_text(encoding="utf-8"))
+    if document.get("flag"):
+        document["flag"] = Flag(**document["flag"])
+    return LookupResult(**document)
 
 
 KINDS: dict[str, Callable[[dict[str, Any], Store, JobProgress], str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,17 +18,9 @@ class UpsamplingNetworks(torch.nn.Module):
     def __init__(self, networks: int, scalars: int, hidden: int, width: int, seed: int) -> None:
         super().__init__()
         self.draw = torch.Generator().manual_seed(seed)
-        self.first = self._weights(networks, scalars, width)
-        self.second = self._weights(networks, width, width)
-        self.head = self._weights(networks, width + hidden, 1)
-
-    def _weights(self, networks: int, inputs: int, outputs: int) -> torch.nn.ParameterList:
-        # torch.nn.Linear's default: uniform within one over the root of the inputs.
-        bound = max(1, inputs) ** -0.5
-        drawn = [
-            torch.empty(networks, rows, outputs).uniform_(-bound, bound, generator=self.draw) for rows in (inputs, 1)
-        ]
-        return torch.nn.ParameterList(drawn)
+        self.first = _drawn(self.draw, networks, scalars, width)
+        self.second = _drawn(self.draw, networks, width, width)
+        self.head = _drawn(self.draw, networks, width + hidden, 1)
 
     def lift(self, scalars: torch.Tensor) -> torch.Tensor:
         """(networks, n, width) from (n, scalars)."""
@@ -173,6 +166,145 @@ def fitted_logit(classifier: ClassifierMixin, known: np.ndarray, member: np.ndar
     if askable.any():
         logits[askable] = classifier.fit(known[complete], member[complete]).decision_function(audited[askable])
     return logits
+
+
+class Perceptrons(torch.nn.Module):
+    """Several MLPs from different seeds, with ReLUs between their layers and an output for each answer."""
+
+    def __init__(self, networks: int, widths: Sequence[int], seed: int) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(seed)
+        weights, biases = zip(*(_drawn(draw, networks, *ends) for ends in pairwise(widths)), strict=True)
+        self.weights = torch.nn.ParameterList(weights).double()
+        self.biases = torch.nn.ParameterList(biases).double()
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """(networks, n, 2) logits of held-out and member, from (networks, n, width), or (n, width) for all alike."""
+        for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            rows = (torch.relu(rows) if k else rows) @ weight + bias
+        return rows
+
+
+def train_perceptrons(
+    rows: np.ndarray,
+    member: np.ndarray,
+    *,
+    hidden: Sequence[int],
+    networks: int,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    momentum: float | None = None,
+    weight_decay: float = 0.0,
+    seed: int = 0,
+) -> Perceptrons:
+    """MLPs trained side by side, each with its own order of the rows.
+
+    Args:
+        rows: (n, width) standardised.
+        member: (n,) bool.
+        hidden: widths of the hidden layers.
+        momentum: of plain gradient descent; None: AdamW.
+    """
+    ensemble = Perceptrons(networks, (rows.shape[1], *hidden, 2), seed)
+    inputs, labels = torch.as_tensor(rows, dtype=torch.float64), torch.as_tensor(member, dtype=torch.int64)
+    optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+        ensemble.parameters(), lr=learning_rate, weight_decay=weight_decay
+    )
+    if momentum is not None:
+        optimizer = torch.optim.SGD(
+            ensemble.parameters(), lr=learning_rate, momentum=momentum, weight_decay=weight_decay
+        )
+    draw = torch.Generator().manual_seed(seed)
+    with _one_thread():
+        for _ in range(epochs):
+            order = torch.rand(networks, len(labels), generator=draw).argsort(dim=1)
+            for chosen in order.split(batch, dim=1):
+                logits = ensemble(inputs[chosen])
+                loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[chosen].flatten())
+                optimizer.zero_grad()
+                (loss * networks).backward()
+                optimizer.step()
+    return ensemble.eval()
+
+
+def train_stopped_perceptrons(
+    rows: np.ndarray,
+    member: np.ndarray,
+    *,
+    hidden: Sequence[int],
+    networks: int,
+    epochs: int,
+    patience: int,
+    batch: int,
+    learning_rate: float,
+    seed: int = 0,
+) -> Perceptrons:
+    """MLPs trained side by side with Adam; each keeps the weights that suited one part of the rows best.
+
+    That part does not train it, where there are several: one for each network, with its share of members.
+
+    Args:
+        rows: (n, width) standardised.
+        member: (n,) bool.
+        hidden: widths of the hidden layers.
+        patience: epochs without a better loss of any network, after which all stop.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.as_tensor(member, dtype=torch.int64)
+    # Ranked by label and by lot, neighbours go to different parts.
+    parts = min(networks, len(labels))
+    part = torch.empty_like(labels)
+    part[(labels + torch.rand(len(labels), generator=draw)).argsort()] = torch.arange(len(labels)) % parts
+    stops = part == torch.arange(networks)[:, None] % parts
+    trains = ~stops if parts > 1 else stops
+    ensemble = Perceptrons(networks, (rows.shape[1], *hidden, 2), seed)
+    inputs = torch.as_tensor(rows, dtype=torch.float64)
+    optimizer = torch.optim.Adam(ensemble.parameters(), lr=learning_rate)
+    best, stale = torch.full((networks,), torch.inf, dtype=torch.float64), 0
+    kept = [weight.detach().clone() for weight in ensemble.parameters()]
+    with _one_thread():
+        for _ in range(epochs):
+            lot = torch.rand(networks, len(labels), generator=draw).masked_fill(~trains, torch.inf)
+            order = lot.argsort(dim=1)[:, : int(trains.sum(1).min())]
+            for chosen in order.split(batch, dim=1):
+                loss = _losses(ensemble(inputs[chosen]), labels[chosen]).mean()
+                optimizer.zero_grad()
+                (loss * networks).backward()
+                optimizer.step()
+            with torch.no_grad():
+                losses = _losses(ensemble(inputs), labels.expand(networks, -1))
+                better = (now := (losses * stops).sum(1) / stops.sum(1)) < best
+                best = torch.where(better, now, best)
+                for weight, good in zip(ensemble.parameters(), kept, strict=True):
+                    good[better] = weight[better]
+            stale = 0 if bool(better.any()) else stale + 1
+            if stale >= patience:
+                break
+    with torch.no_grad():
+        for weight, good in zip(ensemble.parameters(), kept, strict=True):
+            weight.copy_(good)
+    return ensemble.eval()
+
+
+def _losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(networks, n) cross-entropy of each row."""
+    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+
+
+@torch.inference_mode()
+def perceptron_log_odds(ensemble: Perceptrons, rows: np.ndarray) -> np.ndarray:
+    """(n,) log-odds of membership, averaged over the networks."""
+    outside, within = ensemble(torch.as_tensor(rows, dtype=torch.float64)).unbind(dim=-1)
+    log_odds: np.ndarray = (within - outside).mean(dim=0).numpy()
+    return log_odds
+
+
+def _drawn(draw: torch.Generator, networks: int, inputs: int, outputs: int) -> torch.nn.ParameterList:
+    # torch.nn.Linear's default: uniform within one over the root of the inputs.
+    bound = max(1, inputs) ** -0.5
+    drawn = [torch.empty(networks, rows, outputs).uniform_(-bound, bound, generator=draw) for rows in (inputs, 1)]
+    return torch.nn.ParameterList(drawn)
 
 
 @contextmanager

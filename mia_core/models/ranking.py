@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 
-from mia_core.data.prompts import Event, PromptWriter, windows_of
+from mia_core.data.prompts import Event, PromptWriter
 from mia_core.models.llm.language_model import LanguageModel
+from mia_core.models.recommenders.contract import Recommender
 from mia_core.observe.observations import observe
 from mia_core.seeds import generator
 
@@ -28,7 +30,7 @@ def ranking_task(
     users: Sequence[str],
     events: Mapping[str, Sequence[Event]],
     catalogue: Sequence[str],
-    window: int,
+    writer: PromptWriter,
     negatives: int,
     seed: int,
 ) -> RankingTask:
@@ -37,13 +39,13 @@ def ranking_task(
     windows, candidates = [], []
     for user in users:
         history = events.get(user, [])
-        if len(history) < window:
+        whole = writer.windows(history, 1)
+        if not whole:
             continue
         touched = {event.item for event in history}
         strangers = [item for item in rng.permutation(catalogue) if item not in touched][:negatives]
-        last = windows_of(history, window, 1)[0]
-        windows.append(last)
-        candidates.append((last[-1].item, *(str(item) for item in strangers)))
+        windows.append(whole[-1])
+        candidates.append((whole[-1][-1].item, *(str(item) for item in strangers)))
     return RankingTask(tuple(windows), tuple(candidates))
 
 
@@ -63,6 +65,18 @@ def language_model_scores(
     values = observe(model, prompts, answers, on_progress=on_progress).sample_sum("log_probability")
     ends = np.cumsum([len(candidates) for candidates in task.candidates])[:-1]
     return np.split(values, ends)
+
+
+def recommender_scores(recommender: Recommender, task: RankingTask, position: Mapping[str, int]) -> list[np.ndarray]:
+    """Score of each candidate after the rest of the window, for a user whom the recommender knows by it alone."""
+    rows, columns = [], []
+    for i, window in enumerate(task.windows):
+        columns += [position[event.item] for event in window[:-1]]
+        rows += [i] * (len(window) - 1)
+    shape = (len(task.windows), len(position))
+    histories = scipy.sparse.csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
+    scores = recommender.scores(histories)
+    return [row[[position[item] for item in items]] for row, items in zip(scores, task.candidates, strict=True)]
 
 
 def popularity_scores(task: RankingTask, popularity: Mapping[str, float]) -> list[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
@@ -23,8 +23,12 @@ TOKEN_FIELDS = (
     "log_complement",
     "root_complement",
     "top_token",
+    "margin",
+    "top_ten",
 )
 WHOLE_NUMBERS = ("rank", "top_token")
+STATISTICS_AT_ONCE = 2**20
+"""Probabilities that statistics are computed of at once: few enough to stay in a CPU's cache, which is four times as fast."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +44,34 @@ class AnswerOutputs:
     """What a model says at the answer positions of one batch."""
 
     logits: torch.Tensor
-    """(batch, length, vocabulary)."""
+    """(rows, length, vocabulary): a row per sample, or all samples one behind the other in a single row."""
     labels: torch.Tensor
-    """(batch, length) token ids, 0 where padded."""
+    """(rows, length) token ids, 0 where padded."""
     mask: torch.Tensor
-    """(batch, length) bool, True at answer tokens."""
+    """(rows, length) bool, True at answer tokens."""
     pooled: torch.Tensor | None
     """(batch, layers, width) hidden vectors, averaged over tokens."""
 
+    def asked(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (tokens, vocabulary) and labels (tokens,) at the answer tokens, sample by sample."""
+        if bool(self.mask.all()):
+            # Where nothing is padded there is nothing to leave out, and no need for a copy.
+            return self.logits.flatten(0, 1), self.labels.flatten()
+        return self.logits[self.mask], self.labels[self.mask]
+
 
 class AnswerModel(Protocol):
-    """What `observe` needs of a language model."""
+    """What `observe` needs of a model: a language model's, whose tokens are words, or one whose tokens are items."""
+
+    @property
+    def tokens_at_once(self) -> int:
+        """Tokens that one batch holds."""
 
     def encode(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Encoded]:
         """Token ids of each sample."""
 
-    def answer_outputs(self, batch: Sequence[Encoded], *, pooled: bool) -> AnswerOutputs:
-        """One forward pass."""
+    def answer_outputs(self, batch: Sequence[Encoded], *, pooled: bool = False) -> AnswerOutputs:
+        """What it says of each answer token, given the prompt and the answer before it."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,10 @@ class Observations:
     """(total,) float32: sum over the vocabulary of p·√(1 − p)."""
     top_token: np.ndarray
     """(total,) int32: the likeliest token."""
+    margin: np.ndarray
+    """(total,) float32: log-probability of the likeliest token less that of the second."""
+    top_ten: np.ndarray
+    """(total,) float32: probability of the ten likeliest tokens together."""
     hidden: np.ndarray
     """(n, layers, width) float32, averaged over prompt tokens (encoder layers) or answer tokens (others)."""
 
@@ -152,6 +171,7 @@ def token_statistics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, to
     p = log_p.exp()
     chosen = log_p.gather(-1, labels[:, None])
     entropy = -(p * log_p).sum(-1)
+    best = log_p.topk(min(10, log_p.shape[-1])).values
     return {
         "log_probability": chosen.squeeze(-1),
         "entropy": entropy,
@@ -163,7 +183,35 @@ def token_statistics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, to
         "log_complement": (p * torch.log1p(-p.clamp(max=1 - 1e-7))).sum(-1),
         "root_complement": (p * (1 - p).clamp(min=0).sqrt()).sum(-1),
         "top_token": log_p.argmax(-1),
+        "margin": best[:, 0] - best[:, 1],
+        "top_ten": best.exp().sum(-1),
     }
+
+
+def answer_statistics(outputs: AnswerOutputs) -> dict[str, torch.Tensor]:
+    """`token_statistics` at the answer tokens, some tokens after the other."""
+    logits, labels = outputs.asked()
+    most = max(1, STATISTICS_AT_ONCE // logits.shape[-1])
+    parts = [token_statistics(*part) for part in zip(logits.split(most), labels.split(most), strict=True)]
+    return {name: torch.cat([part[name] for part in parts]) for name in TOKEN_FIELDS}
+
+
+def batches_of_answers(
+    model: AnswerModel, encoded: Sequence[Encoded], *, pooled: bool, tokens_per_batch: int | None = None
+) -> Iterator[tuple[list[int], AnswerOutputs]]:
+    """(positions of some samples, what the model says of them), until every sample was asked about.
+
+    Samples are sorted by length, so that a batch is padded little; a batch holds about `tokens_per_batch` tokens.
+
+    Raises:
+        DataError: an answer has no tokens.
+    """
+    for i, sample in enumerate(encoded):
+        if not sample.answer:
+            raise DataError(f"sample {i}: the answer has no tokens; give every item a title or an id")
+    order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i].prompt), len(encoded[i].answer)))
+    for positions in _batches(order, encoded, tokens_per_batch or model.tokens_at_once):
+        yield positions, model.answer_outputs([encoded[i] for i in positions], pooled=pooled)
 
 
 @torch.inference_mode()
@@ -172,30 +220,26 @@ def observe(
     prompts: Sequence[str],
     answers: Sequence[str],
     *,
-    tokens_per_batch: int = 6_000,
+    tokens_per_batch: int | None = None,
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Observations:
-    """Observations of every sample, in input order, from one batched pass.
+    """Observations of every sample, in input order, from one batched pass: see `batches_of_answers`.
 
-    Samples are sorted by length, so that a batch is padded little; a batch holds about `tokens_per_batch` tokens.
     No (batch, length, vocabulary) tensor outlives its batch.
 
+    Args:
+        tokens_per_batch: as many as the model takes at once, where nothing else is said.
     Raises:
         DataError: an answer has no tokens.
     """
     encoded = model.encode(prompts, answers)
-    for i, sample in enumerate(encoded):
-        if not sample.answer:
-            raise DataError(f"sample {i}: the answer has no tokens; give every item a title or an id")
-    order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i].prompt), len(encoded[i].answer)))
     lengths = np.array([len(sample.answer) for sample in encoded], dtype=np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     values = {name: np.empty(offsets[-1], np.int32 if name in WHOLE_NUMBERS else np.float32) for name in TOKEN_FIELDS}
     hidden: np.ndarray | None = None
     done = 0
-    for positions in _batches(order, encoded, tokens_per_batch):
-        outputs = model.answer_outputs([encoded[i] for i in positions], pooled=True)
-        statistics = token_statistics(outputs.logits[outputs.mask], outputs.labels[outputs.mask])
+    for positions, outputs in batches_of_answers(model, encoded, pooled=True, tokens_per_batch=tokens_per_batch):
+        statistics = answer_statistics(outputs)
         flat = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in positions])
         for name, value in statistics.items():
             values[name][flat] = value.cpu().numpy()

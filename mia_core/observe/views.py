@@ -15,11 +15,9 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
+from mia_core.data.augmentation import ItemSimilarity
 from mia_core.data.prompts import Event, PromptWriter, Samples
 from mia_core.seeds import generator
-
-NEAREST = 10
-"""A swapped item is drawn from so many nearest neighbours."""
 
 NOISE_DRAWS = 2
 """Draws of the noise on embeddings at each level; views come level by level."""
@@ -27,7 +25,7 @@ NOISE_DRAWS = 2
 SIGNALS = {
     "zlib_bytes": "(n,) bytes of the answer's text after compression",
     "answer_item": "(n,) catalogue position of the true answer's item",
-    "history_items": "(n, history) catalogue positions of the prompt's items",
+    "history_items": "(n, history) catalogue positions of the prompt's items; -1 before a shorter history",
     "covariates": "(n, 4) log history length of the user, mean log popularity of the window, log popularity of the "
     "answer, characters of the answer",
     "gradient": "(n, 3) 1-, 2- and largest-value norm of the loss gradient by the trained (or last) weights; asked only "
@@ -37,6 +35,9 @@ SIGNALS = {
 }
 LISTS = {
     "lists": "(n, length) what the target recommends, best first",
+    "lists/own_factors": "(n, length) what a classic recommender recommends to members by their own trained vector, to others "
+    "by their history",
+    "lists/popular": "(n, length) as in published experiments: members are recommended for, others get what is popular",
     "lists/no_history": "(n, length) what it recommends to nobody in particular",
     "lists/half": "(n, length) what it recommends after the first half of the history",
     "lists/poisoned": "(n, length) what it recommends after a history in which half of the items are swapped",
@@ -80,19 +81,14 @@ class Catalogue:
         return self.counts / max(1, self.users)
 
     @cached_property
-    def _normal(self) -> scipy.sparse.csr_array:
-        length = np.sqrt(np.maximum(self.counts, 1))
-        return scipy.sparse.csr_array(self.together / length[:, None])
+    def _similarity(self) -> ItemSimilarity:
+        return ItemSimilarity(self.together)
 
     def nearest(self, item: str) -> list[str]:
         """Items that the same public users have, by cosine of co-occurrence; popular ones where there are too few."""
         if item not in self._nearest:
-            i = self.position[item]
-            likeness = (self._normal @ self._normal[[i]].T).toarray().ravel()
-            likeness[i] = -1
-            # Popularity decides where nobody has both, the order of the catalogue where even that is equal.
-            order = np.lexsort((np.arange(len(likeness)), -self.counts, -likeness))
-            self._nearest[item] = [self.items[j] for j in order[:NEAREST] if j != i]
+            near = self._similarity.nearest([self.position[item]])[0]
+            self._nearest[item] = [self.items[j] for j in near if j >= 0]
         return self._nearest[item]
 
     @cached_property
@@ -101,11 +97,12 @@ class Catalogue:
 
     def vectors(self, width: int = 32) -> np.ndarray:
         """(n_items, width) item vectors of length one, by truncated SVD of the co-occurrence; zero for unseen items."""
-        width = min(width, min(self._normal.shape) - 1)
+        normal = self._similarity.normal
+        width = min(width, min(normal.shape) - 1)
         if width < 1:
             return np.zeros((len(self.items), 1), np.float32)
-        start = np.full(min(self._normal.shape), 1.0)
-        left, weight, _ = scipy.sparse.linalg.svds(self._normal, k=width, v0=start)
+        start = np.full(min(normal.shape), 1.0)
+        left, weight, _ = scipy.sparse.linalg.svds(normal, k=width, v0=start)
         vectors = left * weight
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.where(length > 1e-9, vectors / np.maximum(length, 1e-9), 0).astype(np.float32)

@@ -12,7 +12,9 @@ from typing import Any
 import polars as pl
 
 from mia_core.errors import ConfigError
+from mia_core.report.protocols import both_ways
 from mia_core.report.results import AuditResult
+from mia_core.report.wording import use_of
 
 
 def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]:
@@ -22,10 +24,13 @@ def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]
         result: the audit.
         users: its table ``users``.
     Returns:
-        name, key, created, lead, device, versions, data, roles, quality, agreement, notes; ``metrics``, a list of {attack,
-        metric, value, low, high, n, reason}, value null where it cannot be resolved; ``users``, a list of {user, role,
-        windows, scores, p_values, stratum_p_values, named}, scores and p-values by attack, null where there is none;
-        ``valid`` and ``gates``, what must hold before any of it is believed; ``claims`` about many users at once.
+        name, key, created, lead, device, versions, data, roles, quality, agreement, notes; ``membership``, what it means here;
+        ``metrics``, a list of {attack, metric, value, low, high, n, reason, fpr_limit}, value null where it cannot be resolved,
+        fpr_limit (of a TPR) the upper limit of the FPR at its threshold; ``users``, a list of {user, role, windows, scores,
+        p_values, stratum_p_values, named}, scores and p-values by attack, null where there is none;
+        ``valid`` and ``gates``, what must hold before any of it is believed; ``claims`` about many users at once;
+        ``served_both_ways``, where attacks ran as published: the AUC under each way of serving, as in ``metrics``, null
+        where it was not run, and whether the rule of one line explains the published one.
     """
     attacks = [name.removeprefix("score.") for name in users.columns if name.startswith("score.")]
     document = {
@@ -35,6 +40,7 @@ def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]
         "lead": result.lead,
         "device": result.device,
         "versions": result.versions,
+        "membership": use_of(result).meaning,
         "data": result.data,
         "roles": result.roles,
         "notes": result.notes,
@@ -44,6 +50,7 @@ def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]
         "metrics": [dataclasses.asdict(metric) for metric in result.metrics],
         "quality": [dataclasses.asdict(quality) for quality in result.quality],
         "agreement": [dataclasses.asdict(agreement) for agreement in result.agreement],
+        "served_both_ways": [dataclasses.asdict(row) for row in both_ways(result)],
         "users": [
             {
                 "user": row["user"],

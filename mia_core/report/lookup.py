@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -18,7 +20,8 @@ from mia_core.report.results import (
     read_result,
     read_table,
 )
-from mia_core.types import Role
+from mia_core.seeds import generator
+from mia_core.types import Role, Unit
 
 if TYPE_CHECKING:
     from mia_core.store import Entry, Store
@@ -29,16 +32,17 @@ SHORTEST_PREFIX = 4
 def find_audit(store: Store, text: str) -> Entry:
     """The audit that a key, the beginning of a key, a name or ``latest`` means.
 
-    A key or a beginning of one comes before a name; of several audits of one name the newest is meant.
+    A key or a beginning of one comes before a name; of several audits of one name the newest is meant. Points of studies
+    are found, too; the latest is one of them only where there is no other audit.
 
     Raises:
         NotFound: no audit fits, or the beginning fits several.
     """
-    audits = store.entries("audit")
+    audits = store.entries("audit", "point")
     if not audits:
         raise NotFound("audit: there is no finished audit yet; run one with 'audit CONFIG.toml' or 'demo'")
     if text == "latest":
-        return audits[0]
+        return next((entry for entry in audits if entry.kind == "audit"), audits[0])
     started = [entry for entry in audits if entry.key.startswith(text.lower())] if len(text) >= SHORTEST_PREFIX else []
     if len(started) == 1:
         return started[0]
@@ -50,7 +54,7 @@ def find_audit(store: Store, text: str) -> Entry:
         raise NotFound(f"audit {text!r}: {len(started)} keys begin like this ({keys}); give more of the key")
     raise NotFound(
         f"audit {text!r}: there is none; give a key, at least its first {SHORTEST_PREFIX} characters, the name of an "
-        "audit, or 'latest'. 'list' shows them all"
+        "audit, or 'latest'. 'list --all' shows them all"
     )
 
 
@@ -79,7 +83,7 @@ def lookup_user(store: Store, audit_key: str, user: str, attack: str | None = No
         raise NotFound(f"attack {attack!r} is not part of this audit; choose one of {names}")
     rows = users.filter(pl.col("user") == user)
     if rows.is_empty():
-        raise NotFound(_unknown_user(user, users["user"]))
+        raise NotFound(_unknown_user(user, users["user"], result.unit))
     row = rows.row(0, named=True)
     score, p_value = row.get(f"score.{attack}"), row.get(f"p.{attack}")
     role = Role(row["role"])
@@ -97,7 +101,7 @@ def lookup_user(store: Store, audit_key: str, user: str, attack: str | None = No
         share_below=None if score is None or not held_out else sum(s < score for s in held_out) / len(held_out),
         member_scores=members,
         held_out_scores=held_out,
-        reason=_reason(role, score, p_value, summary.skipped, result),
+        reason=result.unit.say(_reason(role, score, p_value, summary.skipped, result)),
         stratum_p_value=row.get(f"p_stratum.{attack}"),
         flag=None if role.known or score is None else _flag(users, attack, user, score, result),
         evidence=[
@@ -120,7 +124,7 @@ def weigh(flag: Flag, prior: float, confidence: float) -> tuple[Ratio, Posterior
     Args:
         flag: of the person.
         prior: how likely the reader takes membership to be before the audit, from 0 to 1.
-        confidence: of the limits, which count the audited users alone, not the choice of the prior.
+        confidence: of the limits, which cover whom the flag counted, not the choice of the prior.
     """
     hits, alarms = (flag.hits, flag.members), (flag.alarms, flag.held_out)
     if not flag.flagged:
@@ -129,22 +133,51 @@ def weigh(flag: Flag, prior: float, confidence: float) -> tuple[Ratio, Posterior
     return ratio, posterior(prior, ratio)
 
 
+def flag_at_every_offset(score: float, members: np.ndarray, held_out: np.ndarray, seed: int) -> Flag | None:
+    """The verdict about a pasted history: half of those who were scored like it fix the threshold, the others count.
+
+    Args:
+        members: their scores, and
+        held_out: those of the others; none of them missing.
+    """
+    halves = [_halves(scores, seed) for scores in (members, held_out)]
+    fixing, counting = zip(*halves, strict=True)
+    return _verdict(score, fixing, counting, "offsets")
+
+
 def _flag(users: pl.DataFrame, attack: str, user: str, score: float, result: AuditResult) -> Flag | None:
-    """The verdict at the threshold of the report, and how often it falls on the other audited users."""
-    if result.config.get("target", {}).get("source", "fine-tune") != "fine-tune":
-        # The only members anybody knows are those whom the threshold was fixed on.
+    """The verdict about one user, and how often it falls on others."""
+
+    def scores(role: Role) -> np.ndarray:
+        return np.array(_scores_of_others(users, attack, user, role))
+
+    calibrating, fixing = scores(Role.AUDITED_HELD_OUT), scores(Role.KNOWN_HELD_OUT)
+    if not result.brought:
+        counting = scores(Role.AUDITED_MEMBER), calibrating
+        return _verdict(score, (scores(Role.KNOWN_MEMBER), fixing), counting, "audited")
+    # The only members anybody knows are the known ones: some of them fix the threshold, the others count.
+    some, others = _halves(scores(Role.KNOWN_MEMBER), int(result.config["seed"]))
+    return _verdict(score, (some, fixing), (others, calibrating), "known")
+
+
+def _verdict(
+    score: float,
+    fixing: Sequence[np.ndarray],
+    counting: Sequence[np.ndarray],
+    counted: Literal["audited", "known", "offsets"],
+) -> Flag | None:
+    """Both groups are (scores of members, scores of held-out users); None where one of them is empty."""
+    threshold = best_threshold(np.concatenate(fixing), np.repeat([True, False], [len(group) for group in fixing]))
+    members, held_out = counting
+    if threshold is None or not len(members) or not len(held_out) or math.isnan(score):
         return None
-    known, others = (
-        users.filter(pl.col("role").is_in(roles), pl.col("user") != user, pl.col(f"score.{attack}").is_not_null())
-        for roles in ([Role.KNOWN_MEMBER, Role.KNOWN_HELD_OUT], [Role.AUDITED_MEMBER, Role.AUDITED_HELD_OUT])
-    )
-    threshold = best_threshold(known[f"score.{attack}"].to_numpy(), (known["role"] == Role.KNOWN_MEMBER).to_numpy())
-    if threshold is None or others.is_empty():
-        return None
-    above = (others[f"score.{attack}"] >= threshold).to_numpy()
-    member = (others["role"] == Role.AUDITED_MEMBER).to_numpy()
-    counts = (np.sum(above & member), np.sum(member), np.sum(above & ~member), np.sum(~member))
-    return Flag(float(threshold), score >= threshold, *(int(count) for count in counts))
+    hits, alarms = (int(np.sum(group >= threshold)) for group in counting)
+    return Flag(threshold, score >= threshold, hits, len(members), alarms, len(held_out), counted)
+
+
+def _halves(scores: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    mixed = scores[generator(seed, "halves").permutation(len(scores))]
+    return mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
 
 
 def _comparison(users: pl.DataFrame, attack: str, user: str, result: AuditResult) -> tuple[list[float], list[float]]:
@@ -152,14 +185,18 @@ def _comparison(users: pl.DataFrame, attack: str, user: str, result: AuditResult
     if f"score.{attack}" not in users.columns:
         return [], []
     # For a target of your own nobody's membership is known but that of the listed users.
-    own = result.config.get("target", {}).get("source", "fine-tune") != "fine-tune"
-    member = Role.KNOWN_MEMBER if own else Role.AUDITED_MEMBER
-    others = users.filter(pl.col("user") != user, pl.col(f"score.{attack}").is_not_null())
+    member = Role.KNOWN_MEMBER if result.brought else Role.AUDITED_MEMBER
+    return (
+        _scores_of_others(users, attack, user, member),
+        _scores_of_others(users, attack, user, Role.AUDITED_HELD_OUT),
+    )
 
-    def scores(role: Role) -> list[float]:
-        return others.filter(pl.col("role") == role)[f"score.{attack}"].to_list()
 
-    return scores(member), scores(Role.AUDITED_HELD_OUT)
+def _scores_of_others(users: pl.DataFrame, attack: str, user: str, role: Role) -> list[float]:
+    column = f"score.{attack}"
+    others = users.filter(pl.col("user") != user, pl.col("role") == role, pl.col(column).is_not_null())
+    scores: list[float] = others[column].to_list()
+    return scores
 
 
 def _reason(role: Role, score: float | None, p_value: float | None, skipped: str, result: AuditResult) -> str:
@@ -183,13 +220,13 @@ def _reason(role: Role, score: float | None, p_value: float | None, skipped: str
     return ""
 
 
-def _unknown_user(user: str, ids: pl.Series) -> str:
+def _unknown_user(user: str, ids: pl.Series, unit: Unit) -> str:
     """Says how ids look without showing anybody's."""
     lengths = sorted({len(other) for other in ids})
     digits = "digits only" if ids.str.contains(r"^[0-9]+$").all() else "any characters"
     span = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
     return (
-        f"user {user[:80]!r} is not part of this audit. Ids are matched exactly: case, spaces and leading zeros count. "
-        f"In this audit they are {span} characters long, {digits}. Users with too few interactions are left out of an "
-        "audit; a pasted history can be looked up without an id"
+        f"{unit.one} {user[:80]!r} is not part of this audit. Ids are matched exactly: case, spaces and leading zeros count. "
+        f"In this audit they are {span} characters long, {digits}. {unit.many.capitalize()} with too few interactions are left "
+        "out of an audit; a pasted history can be looked up without an id"
     )

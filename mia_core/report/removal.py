@@ -17,7 +17,7 @@ def remove_audit(store: Store, key: str) -> int:
         return 0
     mine = {key, *read_result(folder).artifacts}
     shared: set[str] = set()
-    for entry in [*store.entries("audit"), *store.entries("placebo")]:
+    for entry in store.entries("audit", "point", "placebo"):
         if entry.key not in mine:
             shared |= {entry.key, *read_result(entry.path).artifacts}
     gone = [name for name in mine - shared if store.find(name) is not None]
@@ -35,7 +35,8 @@ def remove_data_set(store: Store, key: str) -> int:
     folder = store.find(key)
     if folder is None:
         return 0
-    audits = [entry for entry in store.entries("audit") if read_result(entry.path).config["data"].get("key") == key]
+    kept = store.entries("audit", "point")
+    audits = [entry for entry in kept if read_result(entry.path).config["data"].get("key") == key]
     for entry in audits:
         remove_audit(store, entry.key)
     store.remove(key)

@@ -6,10 +6,11 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
+from mia_core.types import UNITS, Unit
 from mia_core.types import Gate as Gate
 from mia_core.types import Metric as Metric
 
@@ -25,7 +26,8 @@ class AttackSummary:
     access: str
     """labels only, logits, white box."""
     status: str
-    """honest; published (a published protocol, shown for comparison); demonstration (leaks on purpose)."""
+    """honest; published (a published protocol, shown for comparison); confounded (a published protocol in which members and
+    others are served differently); demonstration (leaks on purpose)."""
     passes: str
     """Cost in forward passes per sample, in words."""
     source: str
@@ -150,6 +152,16 @@ class AuditResult:
         """Whether every gate that was tried let this audit pass."""
         return all(gate.passed for gate in self.gates)
 
+    @property
+    def unit(self) -> Unit:
+        """What is judged here. Audits of before there were sessions do not say: they judge users."""
+        return UNITS[self.data.get("unit", "user")]
+
+    @property
+    def brought(self) -> bool:
+        """Whether nobody here made the target, so that lists alone say who is a member."""
+        return self.config.get("target", {}).get("source") in ("own", "lists")
+
     def metric(self, attack: str, metric: str) -> Metric | None:
         """The figure of one attack, or None if it was not computed."""
         return next((m for m in self.metrics if m.attack == attack and m.metric == metric), None)
@@ -158,10 +170,15 @@ class AuditResult:
         """The summary of one attack."""
         return next(a for a in self.attacks if a.name == name)
 
+    def renamed(self, name: str) -> AuditResult:
+        """The same result under another name."""
+        return dataclasses.replace(self, name=name, config={**self.config, "name": name})
+
     def write(self, folder: Path, tables: dict[str, pl.DataFrame]) -> None:
         """Saves the result and its tables into an artifact folder."""
-        document = dataclasses.asdict(self)
-        (folder / "result.json").write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+        fresh = folder / "result.json.new"
+        fresh.write_text(json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1), encoding="utf-8")
+        fresh.replace(folder / "result.json")
         for name, table in tables.items():
             table.write_parquet(folder / f"{name}.parquet")
 
@@ -208,14 +225,18 @@ class Flag:
     """What the attack's verdict about one person rests on: a threshold, and how often it flags others."""
 
     threshold: float
-    """Fixed on known users; who reaches it is flagged."""
+    """Fixed on users who are not counted; who reaches it is flagged."""
     flagged: bool
     hits: int
-    """Flagged among the other audited members."""
+    """Flagged among the other members."""
     members: int
     alarms: int
-    """Flagged among the other audited held-out users."""
+    """Flagged among the other held-out users."""
     held_out: int
+    counted: Literal["audited", "known", "offsets"] = "audited"
+    """audited: the other audited users, at the threshold of the report; known: for a target that was brought along, a
+    random half of the known members and the users who calibrate; offsets: for a pasted history, random halves of the users
+    who are compared with it at every offset."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +279,7 @@ class LookupResult:
     stratum_p_value: float | None = None
     """The p-value against held-out users of like history length and popularity only."""
     flag: Flag | None = None
-    """None where nobody else's truth is known at a threshold that was fixed beforehand."""
+    """None where there is nobody to count on whose truth is known and who did not fix the threshold."""
     evidence: list[AttackEvidence] = field(default_factory=list)
     """What every attack of the audit says, for users of the audit."""
 

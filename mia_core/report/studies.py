@@ -12,6 +12,8 @@ import polars as pl
 
 from mia_core.report.export import without_nan
 from mia_core.report.wording import METRIC_WORDS
+from mia_core.store import Store
+from mia_core.types import UNITS, USER, Unit
 
 POINT_FIGURES = {
     "hit_rate_at_10": "HR@10",
@@ -74,6 +76,13 @@ class StudyResult:
     failures: list[Failure]
     invalid: list[str]
     """Points whose audit did not pass its gates: their figures say nothing about membership."""
+    judged: str = "user"
+    """The unit of its audits, of the first one if they differ; studies of before there were sessions do not say."""
+
+    @property
+    def unit(self) -> Unit:
+        """What its audits judge, in words."""
+        return UNITS[self.judged]
 
     def write(self, folder: Path, tables: dict[str, pl.DataFrame]) -> None:
         """Saves the result and its tables into an artifact folder."""
@@ -104,9 +113,20 @@ def read_study_table(folder: Path, name: str) -> pl.DataFrame:
     return pl.read_parquet(folder / f"{name}.parquet")
 
 
-def metric_title(metric: str) -> str:
+def points_by_study(store: Store) -> dict[str, int]:
+    """How many of the audits that were run for studies alone each finished study has, by what to call it."""
+    points = {entry.key for entry in store.entries("point")}
+    belonging: dict[str, set[str]] = {}
+    for entry in store.entries("study"):
+        mine = points & set(read_study_table(entry.path, "figures")["audit"])
+        belonging.setdefault(f"the study {entry.name}", set()).update(mine)
+    belonging["studies that are not finished"] = points - set().union(*belonging.values())
+    return {study: len(keys) for study, keys in belonging.items() if keys}
+
+
+def metric_title(metric: str, unit: Unit = USER) -> str:
     """A figure's name in words."""
-    return METRIC_WORDS.get(metric) or POINT_FIGURES[metric]
+    return unit.say(METRIC_WORDS.get(metric) or POINT_FIGURES[metric])
 
 
 def study_document(result: StudyResult, tables: dict[str, pl.DataFrame]) -> dict[str, Any]:

@@ -1,13 +1,19 @@
-"""Results in plain sentences that say no more than was measured. They hold no names, ids or titles from anyone's data."""
+"""Results in plain sentences that say no more than was measured. They hold no names, ids or titles from anyone's data.
+
+Sentences and tables of words are written for users; what leaves here is said in the words of the audit's unit.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
+from mia_core.attacks.contract import NO_EVIDENCE
+from mia_core.evaluate.dependence import Spread
 from mia_core.evaluate.discoveries import Posterior, Ratio
+from mia_core.report.repeats import Repeats
 from mia_core.report.results import AuditResult, CohortResult, Flag, LookupResult
-from mia_core.types import Metric, Role
+from mia_core.types import USER, Metric, Role, Unit
 
 ROLE_WORDS = {
     Role.PUBLIC: "third-party user, whose data helped to build this audit",
@@ -32,9 +38,11 @@ METRIC_WORDS = {
     "precision_at_recall_0.5": "precision at 50% recall",
     "precision_at_recall_0.9": "precision at 90% recall",
 }
+PLAIN_NUMBERS = ("auc", "f1")
+"""Figures that are no share of anything."""
 GATE_WORDS = {
     "blind": "Blind gate: can membership be told without asking any model?",
-    "placebo": "Placebo gate: does the same line find anything where nobody audited was trained on?",
+    "placebo": "Placebo gate: does the same line find anything where nobody audited is a member?",
     "null": "Null gate: are held-out users of every kind equally likely to look like members?",
 }
 BOUND_WORDS = {
@@ -43,7 +51,6 @@ BOUND_WORDS = {
     "clopper_pearson": "exact limits of TPR and FPR (Jagielski et al. 2020)",
 }
 BOUNDS_IN_SHORT = {"one_run": "one run", "f_dp": "one run, if Gaussian", "clopper_pearson": "TPR and FPR"}
-DEMONSTRATION = "demonstration"
 CHANCE_LEVEL = 0.05
 """Attacks whose adjusted p-value is above this are at chance."""
 MANY_ATTACKS = (
@@ -51,13 +58,101 @@ MANY_ATTACKS = (
     "chance."
 )
 LEVELS = ("0.001", "0.01", "0.05", "0.1")
+COUNTED_WORDS = {
+    "audited": "the other audited users, at the threshold fixed on known users",
+    "known": "those known members, and the calibration users, who did not fix the threshold",
+    "offsets": "those users scored at every offset who did not fix the threshold",
+}
+"""Whom the update of a prior counts, by `Flag.counted`."""
+COUNTED_ASSUMES = {
+    "known": (
+        "This assumes that a member among the judged would score like the members you listed, and anybody else like the held-out "
+        "users. If the listed members are special, such as the oldest customers, it does not hold."
+    ),
+    "offsets": (
+        "This assumes that the history was collected like those of the audited users: same service, same time, same kind of "
+        "actions, and as complete."
+    ),
+}
+NEVER_SHOWN = (
+    "The audit puts its own users' interactions into the prompt: a pasted history never stands there, and cannot look like a "
+    "member's."
+)
 STATUS_CAVEATS = {
     "published": "This attack follows a published protocol and is shown for comparison.",
+    "confounded": (
+        "As published, members are served by the recommender and everybody else a list of what is popular. What is told apart "
+        "are two ways of serving; it is no evidence that anybody's data was used."
+    ),
     "demonstration": (
         "This attack leaks on purpose: it met the very answers it is tested on. Its figures show how results inflate; "
         "they are not evidence about anybody."
     ),
 }
+
+
+class Use(NamedTuple):
+    """What it is to be a member of a target: the phrases that every sentence about its use of data takes from here."""
+
+    meaning: str
+    people: str
+    """People were …, a list of them looks …"""
+    does: str
+    """Somebody's data …"""
+    does_not: str
+    place: str
+    """Members are …, others are not …"""
+    strangers: str
+    """What a null world is."""
+
+
+TRAINED = Use(
+    meaning="A member is somebody whose data trained the target.",
+    people="trained on",
+    does="trained the target",
+    does_not="did not train the target",
+    place="in the training data",
+    strangers="the target was trained on strangers",
+)
+SHOWN = Use(
+    meaning=(
+        "Membership here means that the person's interactions stand among the examples in the recommender's prompt; nothing was "
+        "trained on them."
+    ),
+    people="shown in the prompt",
+    does="stand among the examples in the target's prompt",
+    does_not="do not stand among the examples in the target's prompt",
+    place="among the examples in the prompt",
+    strangers="the prompt shows strangers alone",
+)
+SERVED = Use(
+    meaning=(
+        "Membership here means that the recommender used the person's data: lists alone cannot tell training from other use, "
+        "such as looking up a history in order to serve its owner."
+    ),
+    people="used",
+    does="were used by the recommender",
+    does_not="were not used by the recommender",
+    place="among the data that the recommender used",
+    strangers="the recommender used strangers' data alone",
+)
+
+
+def use_of(result: AuditResult) -> Use:
+    """What it is to be a member of the target of an audit."""
+    return Use(*map(result.unit.say, _use(result)))
+
+
+def _use(result: AuditResult) -> Use:
+    if _target(result, "source") == "lists":
+        return SERVED
+    return SHOWN if _target(result, "serving") == "prompt" else TRAINED
+
+
+def _other_use(result: AuditResult) -> str:
+    """What membership means, where it is not what a reader takes it for."""
+    use = _use(result)
+    return "" if use is TRAINED else result.unit.say(use.meaning)
 
 
 class Claim(NamedTuple):
@@ -83,25 +178,25 @@ def headline(result: AuditResult) -> str:
     title = lead.title if lead else result.lead
     if auc is None or auc.value is None or auc.low is None or auc.high is None:
         reason = (lead.skipped if lead else "") or (auc.reason if auc else "") or "it was not measured"
-        return f"The lead attack, {title}, has no result: {reason}."
+        return result.unit.say(f"The lead attack, {title}, has no result: {reason}.")
     confidence = _confidence(result)
     pairs = f"{_hundredths(auc.value)} times in 100 ({_interval(auc, confidence)})"
     caveat = STATUS_CAVEATS.get(lead.status, "") if lead else ""
     if auc.low > 0.5:
         found = f"Given one member and one held-out user, the attack {title} tells them apart {pairs}."
-        return " ".join(filter(None, [found, _recognised(result, confidence), caveat]))
-    if auc.high < 0.5:
+        found = f"{found} {_recognised(result, confidence)}"
+    elif auc.high < 0.5:
         found = (
             f"The attack {title} takes held-out users for members: given one of each, it picks the member only {pairs}. "
-            "Something other than training sets the two groups apart; look at the split before using this result."
+            "Something other than membership sets the two groups apart; look at the split before using this result."
         )
-        return " ".join(filter(None, [found, caveat]))
-    found = (
-        f"This audit did not detect membership: given one member and one held-out user, the attack {title} picks the "
-        f"member {pairs}, and guessing would give 50. The largest effect compatible with the data is "
-        f"{_hundredths(auc.high)} times in 100. Another attack, or more users, may still find something."
-    )
-    return " ".join(filter(None, [found, caveat]))
+    else:
+        found = (
+            f"This audit did not detect membership: given one member and one held-out user, the attack {title} picks the "
+            f"member {pairs}, and guessing would give 50. The largest effect compatible with the data is "
+            f"{_hundredths(auc.high)} times in 100. Another attack, or more users, may still find something."
+        )
+    return result.unit.say(" ".join(filter(None, [found, _other_use(result), caveat])))
 
 
 def claim_sentences(result: AuditResult) -> list[str]:
@@ -146,12 +241,12 @@ def claims_of(result: AuditResult) -> list[Claim]:
         told.append(Claim("people", "A user's windows are worth", f"{claims.effective_windows:.1f}", sentence))
     if claims.best_single_feature:
         sentence = f"Best single feature of the ensemble: {claims.best_single_feature}."
-        figure = claims.best_single_feature.rpartition(", ")[2].removesuffix(" on known users")
+        figure = claims.best_single_feature.rpartition(", ")[2].partition(" on known ")[0]
         told.append(Claim("people", "Best single feature", figure, sentence))
     for bound in claims.privacy:
         sentence = f"Lower bound on ε, by {BOUND_WORDS[bound.method]}: {bound.sentence}"
         told.append(Claim("privacy", f"ε by {BOUNDS_IN_SHORT[bound.method]}", f"≥ {bound.epsilon:.2f}", sentence))
-    return told
+    return [Claim(claim.about, *map(result.unit.say, claim[1:])) for claim in told]
 
 
 def at_chance(result: AuditResult) -> tuple[list[str], list[str]]:
@@ -164,7 +259,7 @@ def at_chance(result: AuditResult) -> tuple[list[str], list[str]]:
     guessing, reversed_ = [], []
     for attack in result.attacks:
         auc = result.metric(attack.name, "auc")
-        if auc is None or auc.low is None or auc.high is None or attack.status == DEMONSTRATION:
+        if auc is None or auc.low is None or auc.high is None or attack.status in NO_EVIDENCE:
             continue
         p = adjusted.get(attack.name)
         if auc.high < 0.5:
@@ -186,23 +281,81 @@ def explain_chance(result: AuditResult) -> list[str]:
         found = "1 attack takes" if len(reversed_) == 1 else f"{len(reversed_)} attacks take"
         listed = "; ".join(titles[name] for name in reversed_)
         told.append(f"{found} held-out users for members, interval and all below 0.5: {listed}.")
-    return told
+    return [result.unit.say(sentence) for sentence in told]
+
+
+def explain_repeats(repeats: Repeats, result: AuditResult) -> str:
+    """How far chance moves the lead's figures, by what other seeds gave; empty where there is nothing to compare."""
+    if not result.valid:
+        return ""
+    auc, rate = repeats.spread.get("auc"), _smallest_resolved(result, result.lead)
+    if auc is None:
+        return ""
+    gave = f"an AUC of {auc.lowest:.3f} to {auc.highest:.3f} (standard deviation {auc.standard_deviation:.3f})"
+    if rate is not None and rate.metric in repeats.spread:
+        found = repeats.spread[rate.metric]
+        some = f", where {found.seeds} of them resolve it" if found.seeds < auc.seeds else ""
+        gave += (
+            f" and found {_percent(found.lowest)} to {_percent(found.highest)} of the members at "
+            f"{_percent(float(rate.metric.removeprefix('tpr_at_fpr_')))} false alarms{some} (standard deviation "
+            f"{100 * found.standard_deviation:.1f} percentage points)"
+        )
+    told = (
+        f"Run with {auc.seeds} seeds, this one included, the audit gave {gave}. That is how far chance in "
+        f"{chance_in(repeats)} moves these figures; the interval says how far the choice of users does."
+    )
+    if repeats.refused:
+        failed = "1 more run failed its gates and is"
+        if len(repeats.refused) > 1:
+            failed = f"{len(repeats.refused)} more runs failed their gates and are"
+        told += f" {failed} left out."
+    return result.unit.say(told)
+
+
+def no_repeats(repeats: Repeats, result: AuditResult) -> str:
+    """What is not known without other seeds; empty where they are there, or where there is no figure to repeat."""
+    auc = result.metric(result.lead, "auc")
+    if not result.valid or auc is None or auc.value is None or "auc" in repeats.spread:
+        return ""
+    missing = "No other seed of this audit was run"
+    if repeats.refused:
+        missing = "This audit was run with other seeds, but none passed the gates"
+    return result.unit.say(f"{missing}, so it is not known how far chance in {chance_in(repeats)} moves these figures.")
+
+
+def chance_in(repeats: Repeats) -> str:
+    """What is drawn anew under another seed."""
+    return "drawing users, splitting and training" if repeats.redrawn else "splitting and training"
+
+
+def spread_in_short(metric: str, spread: Spread) -> str:
+    """A figure between seeds, short enough to stand below it."""
+    plain = metric in PLAIN_NUMBERS
+    shown = ".3f" if plain else ".0%"
+    deviation = f"{spread.standard_deviation:.3f}" if plain else f"{100 * spread.standard_deviation:.1f} points"
+    limits = f"{spread.lowest:{shown}}–{spread.highest:{shown}}"
+    return f"{spread.seeds} seeds {limits}, standard deviation {deviation}"
 
 
 def explain_role(role: str, result: AuditResult) -> str:
     """What one user is for in this audit; an empty role is a pasted history's."""
+    say, use = result.unit.say, use_of(result)
     if not role:
-        return "a pasted history, no user of this audit"
+        return say("a pasted history, no user of this audit")
     known = Role(role)
     if known is Role.JUDGED:
-        return "judged user: nobody here knows whether these data trained the target"
+        return say(f"judged user: nobody here knows whether these data {use.does}")
     if known.member is None or _target(result, "world") == "null":
-        return ROLE_WORDS[known]
-    return f"{ROLE_WORDS[known]}: {'in' if known.member else 'not in'} the training data"
+        return say(ROLE_WORDS[known])
+    return say(f"{ROLE_WORDS[known]}: {'' if known.member else 'not '}{use.place}")
 
 
-def explain_metric(metric: Metric, confidence: float = 0.95) -> str:
+def explain_metric(metric: Metric, confidence: float = 0.95, unit: Unit = USER) -> str:
     """One figure in one plain sentence, with its interval, or why there is none."""
+    return unit.say(_explain_metric(metric, confidence))
+
+
+def _explain_metric(metric: Metric, confidence: float) -> str:
     if metric.value is None or metric.low is None or metric.high is None:
         return f"{METRIC_WORDS.get(metric.metric, metric.metric)} is not resolvable here: {metric.reason}."
     percent = f"{_percent(metric.value)} ({_interval(metric, confidence, '%')})"
@@ -217,7 +370,12 @@ def explain_metric(metric: Metric, confidence: float = 0.95) -> str:
         )
     if metric.metric.startswith("tpr_at_fpr_"):
         level = _percent(float(metric.metric.removeprefix("tpr_at_fpr_")))
-        return f"Where at most {level} of the held-out users may be mistaken for members, it recognises {percent} of the members."
+        allowed = f"Where at most {level} of the held-out users may be mistaken for members"
+        found = f"{allowed}, it recognises {percent} of the members."
+        if metric.fpr_limit is None:
+            return found
+        limit = f"{percent_at_most(metric.fpr_limit)} ({100 * confidence:g}% upper limit)"
+        return f"{found} Of further users like the held-out ones it may mistake up to {limit}."
     sentences = {
         "accuracy": f"Its verdict is right for {percent} of the users.",
         "balanced_accuracy": f"Its verdict is right for {percent}, both groups weighing the same; guessing gives 50%.",
@@ -230,28 +388,23 @@ def explain_metric(metric: Metric, confidence: float = 0.95) -> str:
 
 def explain_lookup(lookup: LookupResult, result: AuditResult) -> list[str]:
     """What the evidence about one person means, and what it does not establish, a sentence or two each."""
-    own = _brought_along(result)
     role = Role(lookup.role) if lookup.role else None
     status = next((attack.status for attack in result.attacks if attack.name == lookup.attack), "")
     sentences = [_recorded(role, result), lookup.reason[:1].upper() + lookup.reason[1:]]
     if lookup.p_value is not None:
-        sentences += _evidence(lookup, own)
+        sentences += _evidence(lookup, result.brought)
     if lookup.score is not None:
         sentences += [STATUS_CAVEATS.get(status, ""), *_strength(lookup, result)]
     if lookup.p_value is not None:
-        sentences += _limits(role, own)
-    return [sentence for sentence in sentences if sentence]
+        sentences += _limits(role, result)
+    return [result.unit.say(sentence) for sentence in sentences if sentence]
 
 
-def explain_posterior(flag: Flag, ratio: Ratio, found: Posterior, confidence: float) -> list[str]:
+def explain_posterior(flag: Flag, ratio: Ratio, found: Posterior, confidence: float, unit: Unit = USER) -> list[str]:
     """What the attack's verdict makes of the prior that the reader chose."""
-    verdict = "flags" if flag.flagged else "does not flag"
     flagged = "flagged" if flag.flagged else "not flagged"
     prior, limits = _percent(found.prior), f"{100 * confidence:g}% limits"
-    told = [
-        f"At its threshold, fixed on known users, the attack {verdict} this person. Of the others it flags {flag.hits:,} of "
-        f"{flag.members:,} audited members and {flag.alarms:,} of {flag.held_out:,} held-out users."
-    ]
+    told = [_counted(flag)]
     if math.isnan(ratio.value):
         told.append("Nobody else was treated so, and nothing can be learned from it: the prior stays as it was.")
     elif ratio.value == math.inf:
@@ -267,32 +420,57 @@ def explain_posterior(flag: Flag, ratio: Ratio, found: Posterior, confidence: fl
             f"{ratio.low:.2g} to {top}). If {prior} of such users are members before the audit, this one is with a chance of "
             f"{_percent(found.value)} ({limits} {_percent(found.low)} to {_percent(found.high)})."
         )
+    told += [COUNTED_ASSUMES[flag.counted]] if flag.counted in COUNTED_ASSUMES else []
     told.append(
         f"The {prior} are the reader's choice: no audit can supply them, and the limits do not cover a wrong choice. Everything "
         "else known of this person belongs into the prior."
     )
-    return told
+    return [unit.say(sentence) for sentence in told]
 
 
 def no_posterior(lookup: LookupResult, result: AuditResult) -> str:
     """Why a prior cannot be brought up to date by this evidence; empty where it can."""
+    return result.unit.say(_no_posterior(lookup, result))
+
+
+def _no_posterior(lookup: LookupResult, result: AuditResult) -> str:
     if not result.valid:
         return "No prior can be brought up to date: a gate of this audit failed."
-    if not lookup.role:
-        return (
-            "No prior can be brought up to date by a pasted history: it is scored at every offset, and the attack's threshold "
-            "was fixed for users who are scored in one way."
-        )
-    if Role(lookup.role).known or Role(lookup.role) is Role.PUBLIC:
+    if lookup.role and (Role(lookup.role).known or Role(lookup.role) is Role.PUBLIC):
         return "No prior is needed: the audit was built with this user, whose part in it is on record."
     if lookup.score is None:
         return "No prior can be brought up to date: there is no score."
-    if lookup.flag is None:
+    if not lookup.role and _use(result) is SHOWN:
+        return f"No prior can be brought up to date. {NEVER_SHOWN}"
+    if not lookup.role and result.brought:
         return (
-            "No prior can be brought up to date: that takes users whose membership is known beside those whom the threshold was "
-            "fixed on, and for a target that was brought along there are none."
+            "No prior can be brought up to date by a pasted history here: the only members anybody knows are those whom the "
+            "attack learned from. Scored like the history, at every offset, they would show what it learned of them."
         )
+    if lookup.flag is None:
+        return "No prior can be brought up to date: too few members or held-out users have a score to count on."
     return ""
+
+
+def _counted(flag: Flag) -> str:
+    """The verdict, where its threshold comes from, and how often it falls on others."""
+    verdict = f"the attack {'flags' if flag.flagged else 'does not flag'} this person"
+    hits, alarms = f"{flag.hits:,} of {flag.members:,}", f"{flag.alarms:,} of {flag.held_out:,}"
+    if flag.counted == "known":
+        return (
+            f"At a threshold fixed on known held-out users and a random half of the known members, {verdict}. It flags {hits} "
+            "members of the other half, each scored by attacks that were not fitted on them, and "
+            f"{alarms} held-out users, who were kept for calibration."
+        )
+    if flag.counted == "offsets":
+        return (
+            f"At a threshold fixed on a random half of the users who were scored like this history, at every offset, {verdict}. "
+            f"Of the other half it flags {hits} members and {alarms} held-out users."
+        )
+    return (
+        f"At its threshold, fixed on known users, {verdict}. Of the others it flags {hits} audited members and {alarms} held-out "
+        "users."
+    )
 
 
 def explain_cohort(found: CohortResult, result: AuditResult) -> list[str]:
@@ -300,11 +478,12 @@ def explain_cohort(found: CohortResult, result: AuditResult) -> list[str]:
     if not result.valid:
         failed = " and ".join(f"the {gate.name} gate" for gate in result.gates if not gate.passed)
         return [f"This audit is not valid: {failed} failed, so nothing can be said of this list either."]
-    told = [_collection(found)]
+    use = use_of(result)
+    told = [_collection(found, use)]
     lead = next((attack.title for attack in result.attacks if attack.name == result.lead), result.lead)
     if found.share is not None:
         told.append(
-            f"By the attack {lead}, an estimated {_percent(found.share)} of the list was trained on "
+            f"By the attack {lead}, an estimated {_percent(found.share)} of the list was {use.people} "
             f"({100 * found.confidence:g}% interval {_hundredths(found.share_low)}–{_percent(found.share_high)}, "
             f"{found.counted:,} users)."
         )
@@ -318,7 +497,7 @@ def explain_cohort(found: CohortResult, result: AuditResult) -> list[str]:
         )
     if found.control_share is not None:
         told.append(
-            f"The same estimate on the {found.control_users:,} control users, none of whom was trained on, gives "
+            f"The same estimate on the {found.control_users:,} control users, none of whom was {use.people}, gives "
             f"{_percent(found.control_share)}; the nearer to 0, the better it can be trusted."
         )
     if found.recorded_members is not None:
@@ -326,34 +505,36 @@ def explain_cohort(found: CohortResult, result: AuditResult) -> list[str]:
             f"By the audit's own record {found.recorded_members:,} of the {found.listed:,} listed users "
             f"({_percent(found.recorded_members / found.listed)}) are members."
         )
-    return told
+    return [result.unit.say(sentence) for sentence in told]
 
 
-def cohort_limits(found: CohortResult) -> list[str]:
+def cohort_limits(found: CohortResult, result: AuditResult) -> list[str]:
     """What an answer about a list does not establish, and what it rests on."""
+    people = use_of(result).people
     told = []
     if found.differences:
         told.append(
             f"The list and the control users differ in {' and '.join(found.differences)}. A difference in scores may come "
-            "from that instead of from training: take a list of like users, or read the answer as no evidence."
+            "from that instead of from membership: take a list of like users, or read the answer as no evidence."
         )
     told += [
         "The answer rests on the control users being drawn from the same people in the same way. Users of another period, "
-        "source or country score differently with no training behind it, and the test cannot see that.",
+        f"source or country score differently without having been {people}, and the test cannot see that.",
         "The list must have been drawn up without looking at this audit's scores: one that was picked by score looks "
-        "trained on, whoever is on it.",
-        "It speaks of the list as a whole. It does not say which of its users were trained on, nor how their data came there.",
+        f"{people}, whoever is on it.",
+        f"It speaks of the list as a whole. It does not say which of its users were {people}, nor how their data came there.",
+        *filter(None, [_other_use(result)]),
     ]
     if found.p_value is not None and found.p_value > CHANCE_LEVEL:
         told.append(
             "A large p-value does not establish that the list was left out: few users or a weak attack look the same."
         )
-    return told
+    return [result.unit.say(sentence) for sentence in told]
 
 
-def _collection(found: CohortResult) -> str:
+def _collection(found: CohortResult, use: Use) -> str:
     if found.p_value is None or found.effect is None:
-        return "Whether this list was trained on cannot be tested: too few of its users or of the control users have scores."
+        return f"Whether this list was {use.people} cannot be tested: too few of its users or of the control users have scores."
     p = "p < .0001" if found.p_value < 1e-4 else f"p = {format_p(found.p_value)}"
     size = f"{abs(found.effect):.1f} standard deviations {'higher' if found.effect >= 0 else 'lower'} than"
     if abs(found.effect) < 0.05:
@@ -361,8 +542,13 @@ def _collection(found: CohortResult) -> str:
     attacks = f"{len(found.attacks)} attack{'s' if len(found.attacks) > 1 else ''} together"
     compared = f"on {attacks}, its {found.scored:,} users score {size} {found.control_users:,} control users ({p})."
     if found.p_value <= CHANCE_LEVEL:
-        return f"Taken together, this list looks trained on: {compared}"
-    return f"Nothing shows that this list was trained on: {compared}"
+        return f"Taken together, this list looks {use.people}: {compared}"
+    return f"Nothing shows that this list was {use.people}: {compared}"
+
+
+def percent_at_most(value: float) -> str:
+    """An upper limit as people print it: "2.1%", never smaller than it is."""
+    return f"{math.ceil(1_000 * value - 1e-6) / 10:g}%"
 
 
 def format_p(value: float) -> str:
@@ -406,13 +592,14 @@ def _evidence(lookup: LookupResult, own: bool) -> list[str]:
 def _recorded(role: Role | None, result: AuditResult) -> str:
     if role is None or role.member is None:
         return ""
+    use = use_of(result)
     if _target(result, "world") == "null":
         return (
-            "This audit is a null world: the target was trained on strangers, so nobody audited is in its training data "
-            "and every small p-value is a false alarm."
+            f"This audit is a null world: {use.strangers}, so nobody audited is {use.place} and every small p-value is a false "
+            "alarm."
         )
-    source = "the lists you gave" if _brought_along(result) else "the recorded split"
-    return f"By {source}, this user's data {'trained' if role.member else 'did not train'} the target."
+    source = "the lists you gave" if result.brought else "the recorded split"
+    return f"By {source}, this user's data {use.does if role.member else use.does_not}."
 
 
 def _strength(lookup: LookupResult, result: AuditResult) -> list[str]:
@@ -435,11 +622,13 @@ def _strength(lookup: LookupResult, result: AuditResult) -> list[str]:
     ]
 
 
-def _limits(role: Role | None, own: bool) -> list[str]:
+def _limits(role: Role | None, result: AuditResult) -> list[str]:
     exchangeable = (
         "The p-value holds only if this person is exchangeable with the held-out users you listed: drawn from the same "
         "people, in the same way, at the same time. The audit cannot check that."
-        if own
+        if result.brought
+        else NEVER_SHOWN
+        if role is None and _use(result) is SHOWN
         else "A pasted history is comparable only if it was collected like the audited ones: same service, same time, "
         "same kind of actions."
         if role is None
@@ -447,6 +636,7 @@ def _limits(role: Role | None, own: bool) -> list[str]:
     )
     return [
         exchangeable,
+        _other_use(result),
         "This is evidence about the model's behaviour. It does not establish that the data were used, nor how they came "
         "there, and it is not the chance that this person is a member: that also depends on how many people are.",
         "Whoever looks up many people must expect one in twenty of those whose data were not used to have p = .05 or less.",
@@ -458,9 +648,12 @@ def _recognised(result: AuditResult, confidence: float) -> str:
     if rate is None or rate.value is None:
         return "There are too few held-out users to say how many members it recognises at 10% false positives or fewer."
     level = _percent(float(rate.metric.removeprefix("tpr_at_fpr_")))
+    limit = ""
+    if rate.fpr_limit is not None:
+        limit = f" ({100 * confidence:g}% upper limit {percent_at_most(rate.fpr_limit)})"
     return (
-        f"Where at most {level} of the held-out users may be mistaken for members, it recognises {_percent(rate.value)} "
-        f"of the members ({_interval(rate, confidence, '%')})."
+        f"Where at most {level} of the held-out users may be mistaken for members{limit}, it recognises "
+        f"{_percent(rate.value)} of the members ({_interval(rate, confidence, '%')})."
     )
 
 
@@ -472,11 +665,6 @@ def _smallest_resolved(result: AuditResult, attack: str) -> Metric | None:
 def _auc(result: AuditResult, attack: str) -> float:
     auc = result.metric(attack, "auc")
     return 0.0 if auc is None or auc.value is None else auc.value
-
-
-def _brought_along(result: AuditResult) -> bool:
-    """Whether nobody here trained the target, so that lists alone say who is a member."""
-    return _target(result, "source") not in ("", "fine-tune")
 
 
 def _target(result: AuditResult, setting: str) -> str:

@@ -6,7 +6,7 @@ import polars as pl
 import streamlit as st
 
 from mia_core.report.results import AttackSummary, AuditResult, Metric
-from mia_core.report.wording import explain_chance, format_p
+from mia_core.report.wording import explain_chance, format_p, percent_at_most
 from mia_core.ui import charts
 
 FIGURES = (
@@ -73,8 +73,8 @@ def show_attacks(result: AuditResult) -> None:
         _chart(rows)
         if rows["status"].n_unique() > 1:
             st.caption(
-                "Honest attacks are circles. Squares follow a published protocol. Triangles leak on purpose: they show how "
-                "published figures come about."
+                "Honest attacks are circles. Squares follow a published protocol; crosses one in which members and others are "
+                "served differently. Triangles leak on purpose: they show how published figures come about."
             )
     _table(result, rows)
 
@@ -169,13 +169,20 @@ def _table(result: AuditResult, rows: pl.DataFrame) -> None:
             "Adjusted p: how often the best of all these attacks would do as well by chance. Where the interval of the "
             "difference holds 0, the attack and the lead cannot be told apart."
         )
+    if any(metric.fpr_limit is not None for metric in result.metrics):
+        confidence = 100 * float(result.config["evaluation"]["confidence"])
+        st.caption(
+            "“Found at 5% false alarms” counts the false alarms among these held-out users. “FPR ≤” beside it says how high "
+            f"their share may be among all users like them, with {confidence:g}% confidence."
+        )
     st.caption(
         "“–” means that these users cannot resolve the figure: 1% FPR needs 299 held-out users, 5% needs 59, 10% needs 29."
     )
 
 
 def cell(metric: Metric | None) -> str:
-    """A figure with its interval, or a dash."""
+    """A figure with its interval and, for a TPR, the upper limit of its FPR; or a dash."""
     if metric is None or metric.value is None or metric.low is None or metric.high is None:
         return "–"
-    return f"{metric.value:.3f} ({metric.low:.3f}–{metric.high:.3f})"
+    limit = "" if metric.fpr_limit is None else f", FPR ≤ {percent_at_most(metric.fpr_limit)}"
+    return f"{metric.value:.3f} ({metric.low:.3f}–{metric.high:.3f}){limit}"

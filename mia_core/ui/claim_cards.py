@@ -14,17 +14,18 @@ def show_gates(result: AuditResult) -> None:
     if not result.gates:
         return
     failed = [gate for gate in result.gates if not gate.passed]
+    say = result.unit.say
     words = f"{len(failed)} of {len(result.gates)} gates failed" if failed else f"All {len(result.gates)} gates passed"
     with st.expander(words, expanded=bool(failed), icon=":material/block:" if failed else ":material/verified:"):
         for gate, column in zip(result.gates, st.columns(len(result.gates), gap="medium"), strict=True):
-            name, _, question = GATE_WORDS[gate.name].partition(": ")
+            name, _, question = say(GATE_WORDS[gate.name]).partition(": ")
             with column:
                 head = st.container(horizontal=True, vertical_alignment="center")
                 head.markdown(f"**{name}**")
                 head.badge("passed" if gate.passed else "failed", color="green" if gate.passed else "red")
                 st.caption(question[:1].upper() + question[1:])
                 if gate.p_value is not None:
-                    st.markdown(f"p = {format_p(gate.p_value)} · {gate.n:,} users")
+                    st.markdown(f"p = {format_p(gate.p_value)} · {gate.n:,} {result.unit.many}")
                 st.text(gate.sentence)
                 if not gate.passed:
                     st.text(f"What to do: {gate.way_out}")
@@ -36,7 +37,8 @@ def show_claims(result: AuditResult) -> None:
     claims = claims_of(result)
     if not claims:
         return
-    st.subheader("What may be said of many people at once", divider="gray")
+    say = result.unit.say
+    st.subheader(say("What may be said of many people at once"), divider="gray")
     for about in ("people", "privacy"):
         row = [claim for claim in claims if claim.about == about]
         for claim, column in zip(row, st.columns(max(1, len(row))), strict=False):
@@ -47,9 +49,13 @@ def show_claims(result: AuditResult) -> None:
     if bound.height:
         st.markdown("**How long may a list of likely members be?**")
         st.altair_chart(
-            charts.list_bound(bound), alt="Most wrong names in a list of the likeliest members", key="list_bound"
+            charts.list_bound(bound, result.unit),
+            alt="Most wrong names in a list of the likeliest members",
+            key="list_bound",
         )
         st.caption(
-            "The users with the smallest p-values, however many are listed after looking: with 95% confidence at most so many "
-            "of them are not members. The dotted line is a list that may be wrong throughout."
+            say(
+                "The users with the smallest p-values, however many are listed after looking: with 95% confidence at most so "
+                "many of them are not members. The dotted line is a list that may be wrong throughout."
+            )
         )

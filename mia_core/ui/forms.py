@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import math
 import textwrap
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -15,35 +15,41 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import streamlit as st
 from pydantic import ValidationError
 
-from mia_core.experiment import Section
+from mia_core.experiment import Section, explain
 
 Config = TypeVar("Config", bound=Section)
 AUTOMATIC = "automatic"
 """What an empty number means, where a setting may be left empty."""
 
 
-def section_form(section: Config, key: str, skip: frozenset[str] = frozenset()) -> Config:
+def section_form(
+    section: Config, key: str, skip: frozenset[str] = frozenset(), labels: Mapping[str, str] | None = None
+) -> Config:
     """Widgets for every plain field of a section; returns the section with what was entered.
 
     Args:
         section: an instance, whose values are the defaults.
         key: prefix of the widgets' keys.
         skip: fields that are asked for elsewhere.
+        labels: where given, the fields that are asked for, each with what to call it; one row of them.
     """
     kind = type(section)
     entered: dict[str, Any] = {}
     names = [n for n, f in kind.model_fields.items() if n not in skip and _plain(f.annotation)]
-    columns = st.columns(2)
+    if labels is not None:
+        names = [name for name in names if name in labels]
+    columns = st.columns(2 if labels is None else max(1, len(names)), vertical_alignment="bottom")
     for i, name in enumerate(names):
-        with columns[i % 2]:
+        with columns[i % len(columns)]:
             field, default = kind.model_fields[name], getattr(section, name)
             help_text = help_texts(kind).get(name)
-            entered[name] = _widget(name, field.annotation, default, f"{key}.{name}", help_text, field.metadata)
+            label = (labels or {}).get(name) or name.replace("_", " ").capitalize()
+            entered[name] = _widget(label, field.annotation, default, f"{key}.{name}", help_text, field.metadata)
     try:
         return kind.model_validate({**section.model_dump(), **entered})
     except ValidationError as error:
         for item in error.errors():
-            st.error(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}")
+            st.error(explain(item, kind))
         return section
 
 
@@ -53,7 +59,8 @@ def settings_form(kind: type[Any], key: str) -> dict[str, Any]:
     hints = get_type_hints(kind)
     for field in settings_of(kind):
         text = help_texts(kind).get(field.name)  # type: ignore[arg-type]
-        entered = _widget(field.name, hints[field.name], field.default, f"{key}.{field.name}", text)
+        label = field.name.replace("_", " ").capitalize()
+        entered = _widget(label, hints[field.name], field.default, f"{key}.{field.name}", text)
         if entered != field.default:
             changed[field.name] = entered
     return changed
@@ -79,8 +86,7 @@ def _is_number(kind: Any) -> bool:
     return kind in (int, float) or any(part in (int, float) for part in get_args(kind))
 
 
-def _widget(name: str, kind: Any, default: Any, key: str, text: str | None, rules: Sequence[Any] = ()) -> Any:
-    label = name.replace("_", " ").capitalize()
+def _widget(label: str, kind: Any, default: Any, key: str, text: str | None, rules: Sequence[Any] = ()) -> Any:
     if get_origin(kind) is Literal:
         choices = list(get_args(kind))
         return st.selectbox(label, choices, index=choices.index(default), key=key, help=text)

@@ -14,6 +14,7 @@ from streamlit.runtime.scriptrunner_utils.exceptions import RerunException, Stop
 
 from mia_core.errors import MemberScopeError, NotFound
 from mia_core.jobs.queue import Queue
+from mia_core.report.repeats import Repeats, find_repeats
 from mia_core.report.results import AuditResult, read_result, read_table
 from mia_core.store import Entry, Store, home_folder
 
@@ -108,7 +109,7 @@ def queue() -> Queue:
 
 
 def audits() -> list[Entry]:
-    """Finished audits, the newest first."""
+    """Finished audits but those of studies, the newest first."""
     return store().entries("audit")
 
 
@@ -128,13 +129,34 @@ def table(key: str, name: str) -> pl.DataFrame:
     return read_table(_folder(key), name)
 
 
+@st.cache_data(show_spinner=False, max_entries=20)
+def _repeats(key: str, finished: list[str]) -> Repeats:
+    return find_repeats(store(), result(key))
+
+
+def repeats(key: str) -> Repeats:
+    """The same audit under other seeds."""
+    return _repeats(key, [entry.key for entry in store().entries("audit", "point")])
+
+
+def has_table(key: str, name: str) -> bool:
+    """Whether a finished audit has such a table; some are there only if what they need was."""
+    return (_folder(key) / f"{name}.parquet").is_file()
+
+
 def chosen_audit() -> str | None:
-    """The audit that the address names, else the newest; the choice is put into the address."""
-    found = audits()
+    """The audit that the address names, else the newest; the choice is put into the address.
+
+    A point of a study is chosen on the page of studies: it is offered only where its address is open, or nothing else is there.
+    """
+    asked = st.query_params.get("audit", "")
+    points = store().entries("point")
+    found = audits() or points
     if not found:
         return None
+    if asked not in [entry.key for entry in found]:
+        found = [*(point for point in points if point.key == asked), *found]
     keys = [entry.key for entry in found]
-    asked = st.query_params.get("audit", "")
     unknown = bool(asked) and asked not in keys
     if unknown:
         st.warning("The address names an audit that is not in this store. Choose another here, or run it again.")
@@ -145,7 +167,13 @@ def chosen_audit() -> str | None:
     else:
         index = None if unknown else keys.index(asked or keys[0])
         key = st.selectbox(
-            "Audit", keys, index=index, format_func=names.__getitem__, placeholder="Choose an audit", key="chosen_audit"
+            "Audit",
+            keys,
+            index=index,
+            format_func=names.__getitem__,
+            placeholder="Choose an audit",
+            key="chosen_audit",
+            help="Audits of a study are opened from the Studies page." if points else None,
         )
     if key is None:
         st.stop()

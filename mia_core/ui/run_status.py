@@ -10,6 +10,7 @@ from mia_core.experiment import Experiment, Runtime
 from mia_core.jobs.queue import Job
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.store import home_folder
+from mia_core.study import Study
 from mia_core.ui import frame
 
 ACTIVE = ("queued", "running")
@@ -35,6 +36,18 @@ def launch(experiment: Experiment, runtime: Runtime | None = None) -> str:
         st.session_state["open_result"] = before.result_key
         return before.id
     job = frame.queue().submit("audit", experiment.name, payload)
+    ensure_supervisor(home_folder())
+    return job.id
+
+
+def launch_study(study: Study) -> str:
+    """Queues a study and returns the job's id."""
+    payload = {
+        "study": study.model_dump(mode="json"),
+        "runtime": Runtime().model_dump(mode="json"),
+        "version": __version__,
+    }
+    job = frame.queue().submit("study", study.name, payload)
     ensure_supervisor(home_folder())
     return job.id
 

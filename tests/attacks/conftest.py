@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -40,12 +41,13 @@ def observations(
     strangers = (token + rng.integers(1, VOCABULARY, total)) % VOCABULARY
     entropy = np.maximum(0.1, rng.normal(3, 0.3, total) - 0.3 * shift)
     hidden = rng.normal(size=(len(user_index), 2, WIDTH)) + 0.8 * user_shift[user_index][:, None, None]
+    top = np.clip(rng.normal(0.4, 0.05, total) + 0.1 * shift, 0, 1)
     return Observations(
         offsets=offsets,
         token=token,
         log_probability=log_probability.astype(np.float32),
         entropy=entropy.astype(np.float32),
-        top_probability=np.clip(rng.normal(0.4, 0.05, total) + 0.1 * shift, 0, 1).astype(np.float32),
+        top_probability=top.astype(np.float32),
         rank=np.where(right, 0, rng.integers(1, VOCABULARY, total)).astype(np.int32),
         deviation=np.full(total, 1.5, np.float32),
         renyi_half=entropy.astype(np.float32),
@@ -53,6 +55,8 @@ def observations(
         log_complement=(-0.5 * np.exp(-entropy / 3)).astype(np.float32),
         root_complement=(1 - 0.5 * np.exp(-entropy / 3)).astype(np.float32),
         top_token=np.where(right, token, strangers).astype(np.int32),
+        margin=np.log1p(top / 0.2).astype(np.float32),
+        top_ten=np.sqrt(top).astype(np.float32),
         hidden=hidden.astype(np.float32),
     )
 
@@ -193,6 +197,97 @@ def world() -> Callable[..., tuple[Evidence, np.ndarray, Known]]:
             truth,
             Known(read_only(evidence.take(known_at).unmet(fold)), labels),
         )
+
+    return make
+
+
+CATALOGUE = 200
+TASTES = 8
+SERVED = 30
+LONGEST_HISTORY = 16
+SHADOW_PEOPLE = 160
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Items of several tastes, some of which many people like, and how a recommender ranks them."""
+
+    taste: np.ndarray
+    appeal: np.ndarray
+    """(CATALOGUE,) logarithm of how many like each item."""
+    vectors: np.ndarray
+
+    @staticmethod
+    def of(rng: np.random.Generator) -> Shop:
+        taste = np.arange(CATALOGUE) % TASTES
+        appeal = -1.2 * np.log1p(rng.permutation(CATALOGUE))
+        vectors = 0.4 * rng.normal(size=(TASTES, 12))[taste] + 0.7 * rng.normal(size=(CATALOGUE, 12))
+        # As in any factorisation, one direction says that an item is popular.
+        vectors[:, 0] += 4 * (appeal > np.quantile(appeal, 0.8))
+        return Shop(taste, appeal, vectors.astype(np.float32))
+
+    def ranked(self, rng: np.random.Generator, affinity: np.ndarray, length: int, luck: float = 1.0) -> np.ndarray:
+        """(n, length) best items by appeal, affinity and luck."""
+        scores = self.appeal + affinity + luck * rng.gumbel(size=(len(affinity), CATALOGUE))
+        return np.argsort(-scores, axis=1)[:, :length].astype(np.int32)
+
+    def people(self, rng: np.random.Generator, member: np.ndarray, strength: float) -> Evidence:
+        """One history and one list each; the lists of members lean towards their history by more, if strength > 0."""
+        n, place = len(member), np.arange(LONGEST_HISTORY)
+        own = self.taste == rng.integers(0, TASTES, (n, 1))
+        history = self.ranked(rng, 4.0 * own, LONGEST_HISTORY)
+        history[place < LONGEST_HISTORY - rng.integers(6, LONGEST_HISTORY + 1, (n, 1))] = -1
+        had = (history[..., None] == np.arange(CATALOGUE)).any(axis=1)
+        share = (had @ np.eye(TASTES)[self.taste] / had.sum(axis=1, keepdims=True))[:, self.taste]
+        seen = np.where(had, -np.inf, 0)
+        lists = self.ranked(rng, (1 + 3 * strength * member)[:, None] * share + seen, SERVED, luck=0.4)
+        popular = np.argsort(-self.appeal)[:SERVED].astype(np.int32)
+        return Evidence(
+            users=tuple(f"u{i}" for i in range(n)),
+            user_index=np.arange(n),
+            views={},
+            signals={"history_items": history[:, :-1], "answer_item": history[:, -1]},
+            lists={
+                "lists": lists,
+                "lists/popular": np.where(member[:, None], lists, popular),
+                "lists/no_history": np.tile(popular, (n, 1)),
+            },
+        )
+
+
+@pytest.fixture(scope="session")
+def shop_world() -> Callable[..., tuple[Evidence, np.ndarray, Known]]:
+    """As `world`, for attacks on a recommender's lists: whole histories, one list each, and a world of the auditor's."""
+
+    @cache
+    def make(
+        strength: float, *, audited: int = 120, known: int = 80, seed: int = 0
+    ) -> tuple[Evidence, np.ndarray, Known]:
+        rng = np.random.default_rng(seed)
+        shop = Shop.of(rng)
+        background = Background(
+            token_share=np.empty(0),
+            item_share=np.exp(shop.appeal),
+            item_vectors=shop.vectors,
+            token_vectors=np.empty((0, 1)),
+        )
+        shadow, member = (np.arange(n) % 2 == 0 for n in (SHADOW_PEOPLE, audited + known))
+        of_shadow = replace(shop.people(rng, shadow, strength), background=background)
+        people = shop.people(rng, member, strength)
+        # The last user has no window: it cannot be scored.
+        evidence = replace(
+            people,
+            user_index=people.user_index[:-1],
+            signals={name: values[:-1] for name, values in people.signals.items()},
+            lists={name: values[:-1] for name, values in people.lists.items()},
+            background=background,
+            shadow_world=Known(read_only(of_shadow), shadow),
+        )
+        parts = (evidence.take(np.arange(known, known + audited)), evidence.take(np.arange(known)))
+        truth, labels = member[known:], member[:known]
+        for array in (truth, labels, shadow):
+            array.setflags(write=False)
+        return read_only(parts[0]), truth, Known(read_only(parts[1]), labels)
 
     return make
 

@@ -20,6 +20,7 @@ from mia_core.attacks.lira import (
     structured_gaussian,
 )
 from mia_core.attacks.shadow import log_odds
+from tests.attacks.conftest import observations
 from tests.attacks.shadows_in_loops import SHADOWS, keeping, level, odds, scorable, split, windows
 
 World = Callable[..., tuple[Evidence, np.ndarray, Known]]
@@ -68,6 +69,42 @@ def test_offline_lira_is_a_one_sided_tail(small: tuple[Evidence, Known]) -> None
     ]
     found = LiraOffline().score(audited, known)[scorable(audited)]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.fixture
+def three_users() -> Evidence:
+    """One window each; log-odds under the target and under two shadows without the user, then two with."""
+    values = {
+        "target": [-1.2, 0.4, -2.5],
+        "shadow 0": [-2.1, -0.9, -2.4],
+        "shadow 1": [-1.6, -0.2, -3.3],
+        "shadow 2": [-1.0, 0.2, -1.9],
+        "shadow 3": [-0.3, 0.9, -2.2],
+    }
+    rng = np.random.default_rng(0)
+    asked = np.arange(4), np.zeros(3, np.int32)
+    plain = observations(rng, np.zeros(3), np.arange(3), asked)
+    views = {name: replace(plain, log_probability=-np.log1p(np.exp(-np.array(row)))) for name, row in values.items()}
+    inside = np.tile([False, False, True, True], (3, 1))
+    return Evidence(("a", "b", "c"), np.arange(3), views, shadow_in=inside)
+
+
+@pytest.mark.parametrize(
+    ("individual_from", "online", "offline"),
+    [
+        (64, [-0.006989219, 0.344207296, -0.113602207], [0.740508696, 0.827048867, 0.635802618]),
+        (SHADOWS, [1.808833886, 3.591836735, -3.098918576], [0.995338812, 0.996679057, 0.781649985]),
+    ],
+)
+def test_lira_is_what_sacroml_computes(
+    individual_from: int, online: list[float], offline: list[float], three_users: Evidence
+) -> None:
+    """Its LIRAAttack with and without fix_variance, version 2.0.1: constants, for it brings XGBoost and NCCL along."""
+    known = Known(three_users, np.array([True, False, True]))
+    assert LiraOnline(individual_from).score(three_users, known) == pytest.approx(online, abs=1e-8)
+    # It gives the share of models without the user that lie lower.
+    lower = 1 - np.exp(-LiraOffline(individual_from).score(three_users, known))
+    assert lower == pytest.approx(offline, abs=1e-8)
 
 
 def test_offline_lira_does_not_flag_users_predicted_unusually_badly(world: World) -> None:

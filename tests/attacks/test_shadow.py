@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import logit
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 from mia_core.attacks.catalogue import ATTACKS
 from mia_core.attacks.evidence import Evidence, Known
-from mia_core.attacks.shadow import BaseShadows, Rmia
+from mia_core.attacks.fused import scalars
+from mia_core.attacks.shadow import BaseShadows, Rmia, ShadowClassifier
 from mia_core.errors import ModelError
 from tests.attacks.shadows_in_loops import SHADOWS, level, odds, scorable, split
 
@@ -152,6 +154,28 @@ def test_without_shadows_it_says_what_to_do(attack: str, world: World) -> None:
     without = Known(replace(known.evidence, shadow_in=None), known.member)
     with pytest.raises(ModelError, match=r"attacks\.shadows"):
         ATTACKS[attack]().score(audited, without)
+
+
+def test_the_shadow_classifier_is_the_black_box_attack_of_the_adversarial_robustness_toolbox(
+    small: tuple[Evidence, Known],
+) -> None:
+    """Its logistic attack, with users inside shadow models as members and the same three figures of each."""
+    from art.attacks.inference.membership_inference import MembershipInferenceBlackBox
+    from art.estimators.classification import BlackBoxClassifier
+
+    audited, known = small
+    assert known.evidence.shadow_in is not None
+    figures = np.stack([scalars(known.evidence, f"shadow {k}") for k in range(SHADOWS)], axis=1)
+    scorable_in = known.evidence.shadow_in & ~np.isnan(figures).any(axis=2)
+    scorable_out = ~known.evidence.shadow_in & ~np.isnan(figures).any(axis=2)
+    model = BlackBoxClassifier(lambda x: x, input_shape=(3,), nb_classes=3)
+    oracle = MembershipInferenceBlackBox(model, attack_model_type="lr")
+    oracle.fit(pred=figures[scorable_in], test_pred=figures[scorable_out])
+    users = scorable(audited)
+    judged = scalars(audited, "target")[users]
+    expected = oracle.infer(None, pred=judged, probabilities=True)[:, 0]
+    found = ShadowClassifier().score(audited, known)[users]
+    np.testing.assert_allclose(found, logit(expected), atol=1e-3)
 
 
 def test_the_classifiers_agree_on_a_plain_world(world: World) -> None:

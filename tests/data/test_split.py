@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -11,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mia_core.data.interactions import Interactions, validate
-from mia_core.data.prompts import PROMPT_STYLES, PromptWriter, audit_samples, drawn_samples, events_by_user, windows_of
-from mia_core.data.split import Split, read_ids, split_own, split_users
+from mia_core.data.prompts import PROMPT_STYLES, PromptWriter, audit_samples, drawn_samples, events_by_user
+from mia_core.data.split import Split, lines_of, read_lines, split_own, split_users
 from mia_core.data.synthetic import generate, titles
 from mia_core.errors import DataError
 from mia_core.experiment import Synthetic
@@ -123,17 +124,36 @@ def test_a_target_that_is_brought_along(made: Interactions, tmp_path: Path) -> N
         split_own(made, members, [*held_out, members[0]], judged, seed=0)
     with pytest.raises(DataError, match="at least"):
         split_own(made, members, held_out[:5], judged, seed=0)
-    (tmp_path / "ids.txt").write_bytes("\ufeff007\r\n\r\n a b \r\n".encode())
-    assert read_ids(tmp_path / "ids.txt") == ["007", "a b"]
-    with pytest.raises(DataError, match="one user id a line"):
-        read_ids(tmp_path / "missing.txt")
 
 
-def test_windows_never_overlap_and_are_the_latest() -> None:
+def test_a_list_is_read_as_text_line_by_line(tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    written = "\ufeff00123\r\n\r\n  Zoë 🎬 \n7\rone\u2028id\n"
+    file.write_bytes(written.encode())
+    assert read_lines(file, "target.members", "user id") == ["00123", "Zoë 🎬", "7", "one\u2028id"] == lines_of(written)
+    assert len(read_lines(file, "IDS.txt", "user id", largest=file.stat().st_size)) == 4
+    with pytest.raises(DataError, match=r"IDS\.txt 'ids\.txt' is larger"):
+        read_lines(file, "IDS.txt", "user id", largest=file.stat().st_size - 1)
+    file.write_bytes(b"\xff\xfe\x00A")
+    for path in (file, tmp_path / "missing.txt", tmp_path):
+        with pytest.raises(DataError, match=r"target\.members .* cannot be read: .* one user id a line"):
+            read_lines(path, "target.members", "user id")
+
+
+def test_windows_never_overlap_and_are_the_latest(made: Interactions) -> None:
     history = list(range(23))
-    windows = windows_of(history, 5, 3)  # type: ignore[arg-type]
+    asker = replace(writer(made), window=5)
+    windows = asker.windows(history, 3)  # type: ignore[arg-type]
     assert [list(w) for w in windows] == [list(range(8, 13)), list(range(13, 18)), list(range(18, 23))]
-    assert windows_of(history[:4], 5, 3) == []  # type: ignore[arg-type]
+    assert asker.windows(history[:4], 3) == []  # type: ignore[arg-type]
+
+
+def test_a_whole_history_is_one_window_of_any_length_from_two(made: Interactions) -> None:
+    asker = replace(writer(made), style=PROMPT_STYLES["whole_history"], window=5)
+    history = list(range(23))
+    assert [list(window) for window in asker.windows(history)] == [[18, 19, 20, 21, 22]]  # type: ignore[arg-type]
+    assert [list(window) for window in asker.windows(history[:2], 3)] == [[0, 1]]  # type: ignore[arg-type]
+    assert asker.windows(history[:1]) == []  # type: ignore[arg-type]
 
 
 def test_samples_keep_users_apart_and_say_who_has_none(made: Interactions) -> None:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from mia_core.data.interactions import Interactions, validate
+from mia_core.data.interactions import Interactions
 from mia_core.data.synthetic import generate
-from mia_core.data.thinning import popularity_gini, thin
+from mia_core.data.thinning import thin
 from mia_core.errors import DataError
 from mia_core.experiment import Data, Synthetic
 from mia_core.stages import open_interactions
@@ -45,7 +45,7 @@ def test_the_most_popular_items_stay_and_the_rest_is_gone(whole: Interactions) -
     assert len(kept) == 10
     assert min(counts[item] for item in kept) >= max(counts[item] for item in set(counts) - kept)
     assert set(part.items["item"]) == kept
-    assert popularity_gini(part) < popularity_gini(whole)
+    assert part.popularity_gini < whole.popularity_gini
 
 
 def test_histories_keep_their_latest_items_and_short_ones_are_left_out(whole: Interactions) -> None:
@@ -55,16 +55,6 @@ def test_histories_keep_their_latest_items_and_short_ones_are_left_out(whole: In
     assert after == {user: items[-5:] for user, items in before.items() if len(items) >= 19}
     with pytest.raises(DataError, match="leaves no interaction"):
         thin(whole, 0, shortest_history=10_000)
-
-
-def test_skew_of_popularity_on_known_data() -> None:
-    def spread(counts: list[int]) -> Interactions:
-        rows = [(f"u{k}", f"i{i}") for i, count in enumerate(counts) for k in range(count)]
-        return validate(pl.DataFrame(rows, schema=["user", "item"], orient="row"))
-
-    assert popularity_gini(spread([3, 3, 3])) == pytest.approx(0.0)
-    # Half of the mean absolute difference over the mean: (0+2+2+0)/4 / (2 * 2).
-    assert popularity_gini(spread([1, 3])) == pytest.approx(0.25)
 
 
 def test_a_config_names_the_part_and_other_data_have_another_key(store: Store) -> None:

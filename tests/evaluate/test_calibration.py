@@ -83,6 +83,30 @@ def test_mondrian_p_values_count_the_users_of_the_same_stratum_only() -> None:
         assert p == pytest.approx((1 + sum(other > score for other in same)) / (len(same) + 1))
 
 
+@pytest.mark.parametrize("decimals", [1, 12])
+def test_p_values_are_those_of_crepes_overall_and_within_strata(decimals: int) -> None:
+    """Strangeness is the score; a lookup counts ties as crepes does without smoothing, an audit between its two ends."""
+    from crepes import ConformalClassifier
+
+    rng = np.random.default_rng(8)
+    calibration, kind = rng.normal(size=150).round(decimals), rng.integers(0, 3, 150)
+    scores, judged_kind = rng.normal(1, 1, 40).round(decimals), rng.integers(0, 3, 40)
+    for bins, judged_bins in ((np.zeros(150, int), np.zeros(40, int)), (kind, judged_kind)):
+        oracle = ConformalClassifier().fit(calibration, bins=bins)
+        highest = oracle.predict_p(scores[:, None], bins=judged_bins, smoothing=False)[:, 0]
+        lookups = [
+            conservative_p_value(score, calibration[bins == mine])
+            for score, mine in zip(scores, judged_bins, strict=True)
+        ]
+        assert lookups == pytest.approx(highest)
+        found = mondrian_p_values(scores, calibration, judged_bins, bins, None, rng)
+        just_above = oracle.predict_p(scores[:, None] + 1e-9, bins=judged_bins, smoothing=False)[:, 0]
+        assert (found <= highest + 1e-12).all()
+        assert (found >= just_above - 1e-12).all()
+        if decimals == 12:
+            assert found == pytest.approx(highest)
+
+
 def test_one_stratum_is_no_stratum() -> None:
     rng = np.random.default_rng(2)
     scores, index = rng.normal(size=50), np.arange(50)

@@ -9,6 +9,7 @@ from mia_core.evaluate.intervals import (
     auc_interval,
     binomial_interval,
     combined_interval,
+    fpr_limit,
     mean_interval,
     tpr_interval,
 )
@@ -138,3 +139,21 @@ def test_a_mean_without_a_single_hit_is_not_certain_to_be_zero() -> None:
 def test_mean_interval_is_reproducible() -> None:
     values = np.random.default_rng(1).random(50)
     assert mean_interval(values, 0.95, 300, 4) == mean_interval(values, 0.95, 300, 4)
+
+
+@pytest.mark.parametrize("n", [59, 299, 2_000])
+@pytest.mark.parametrize("level", [0.0, 0.01, 0.05, 0.1])
+def test_so_few_false_alarms_would_be_seen_once_in_twenty_at_the_limit_of_their_rate(n: int, level: float) -> None:
+    limit = fpr_limit(np.random.default_rng(n).normal(size=n), level, 0.95)
+    assert stats.binom.cdf(math.floor(n * level + 1e-9), n, limit) == pytest.approx(0.05)
+    assert limit > level
+
+
+def test_the_limit_of_the_false_alarms_holds_for_strangers_though_the_same_users_chose_the_threshold() -> None:
+    rng = np.random.default_rng(3)
+    runs, held = 600, 0
+    for _ in range(runs):
+        held_out = rng.normal(size=299)
+        threshold = np.sort(held_out)[-3]
+        held += stats.norm.sf(threshold) <= fpr_limit(held_out, 0.01, 0.95)
+    assert 0.92 < held / runs < 0.975

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as oracle
 
 from mia_core.evaluate.metrics import attack_metrics, best_threshold, roc_table, users_needed
@@ -76,6 +77,30 @@ def test_tpr_at_fpr_is_the_best_of_all_allowed_thresholds(members: list[int], he
         if np.sum(scores[~truth] >= threshold) <= allowed
     )
     assert figures(scores, truth)["tpr_at_fpr_0.05"].value == pytest.approx(best)
+
+
+def test_tpr_at_fpr_is_what_the_adversarial_robustness_toolbox_computes() -> None:
+    from art.metrics.privacy import get_roc_for_multi_fprs
+
+    scores, truth = world(700, 4000, 1.5)
+    found = figures(scores, truth)
+    levels = (0.001, 0.01, 0.05, 0.1)
+    _, tprs, _ = get_roc_for_multi_fprs(scores, truth, levels)
+    assert [found[f"tpr_at_fpr_{level:g}"].value for level in levels] == pytest.approx(tprs)
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 9])
+def test_the_limit_beside_a_tpr_is_the_exact_one_of_the_false_alarms_at_its_threshold(decimals: int) -> None:
+    scores, truth = world(120, 400, 1.0)
+    scores = scores.round(decimals)
+    found = figures(scores, truth)
+    for level in (0.01, 0.05, 0.1):
+        # The most alarms that a threshold at one of these scores makes within the level, and their exact limit.
+        counts = [int(np.sum(scores[~truth] >= threshold)) for threshold in [*scores[~truth], math.inf]]
+        alarms = max(count for count in counts if count <= level * 400 + 1e-9)
+        exact = stats.beta.ppf(0.95, alarms + 1, 400 - alarms)
+        assert found[f"tpr_at_fpr_{level:g}"].fpr_limit == pytest.approx(exact)
+    assert found["auc"].fpr_limit is found["tpr_at_fpr_0.001"].fpr_limit is found["recall"].fpr_limit is None
 
 
 def test_members_above_everybody_are_all_found_and_a_wrong_sign_finds_nobody() -> None:

@@ -53,6 +53,18 @@ def test_the_dip_is_the_distance_to_the_nearest_distribution_with_one_mode(seed:
     assert dip(values) == pytest.approx(dip_by_programming(values), abs=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("waves", "statistic", "p_value"),
+    [(4, 0.013172713, 1.0), (6, 0.053340664, 0.0126), (7, 0.043184398, 0.1007), (9, 0.038772579, 0.2143)],
+)
+def test_dip_and_p_value_are_what_diptest_computes(waves: int, statistic: float, p_value: float) -> None:
+    """Version 0.12.0: constants, for it stands under the GPL. Its p-values come from a table of simulated dips."""
+    ranks = (np.arange(120) + 0.5) / 120
+    found = dip_test(np.sin(waves * ranks) + ranks)
+    assert found.statistic == pytest.approx(statistic, abs=1e-8)
+    assert found.p_value == pytest.approx(p_value, abs=0.03)
+
+
 def test_the_dip_does_not_depend_on_scale_place_or_order() -> None:
     values = np.random.default_rng(0).normal(size=60)
     assert dip(values) == pytest.approx(dip(-3 * values[::-1] + 100))

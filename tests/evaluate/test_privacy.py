@@ -74,21 +74,13 @@ def test_a_larger_delta_explains_more() -> None:
     assert values[-1] < values[0]
 
 
-@pytest.mark.parametrize(
-    ("mu", "delta", "epsilon"),
-    [
-        (0.5, 1e-5, 1.9930914),
-        (1.0, 1e-5, 4.3771781),
-        (3.0, 1e-5, 16.6754944),
-        (1.0, 1e-2, 2.3177890),
-        (2.0, 1e-2, 5.9978925),
-    ],
-)
-def test_epsilon_of_a_gaussian_mechanism_is_what_google_dp_accounting_computes(
-    mu: float, delta: float, epsilon: float
-) -> None:
-    """Its GaussianPrivacyLoss(1/mu).get_delta_for_epsilon, version 0.6.0, solved for epsilon."""
-    assert gaussian_epsilon(mu, delta) == pytest.approx(epsilon, abs=1e-6)
+@pytest.mark.parametrize("delta", [1e-9, 1e-5, 1e-2])
+@pytest.mark.parametrize("mu", [0.1, 0.5, 1.0, 3.0, 10.0])
+def test_epsilon_of_a_gaussian_mechanism_is_what_google_dp_accounting_computes(mu: float, delta: float) -> None:
+    from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
+
+    mechanism = GaussianPrivacyLoss(standard_deviation=1 / mu)
+    assert mechanism.get_delta_for_epsilon(gaussian_epsilon(mu, delta)) == pytest.approx(delta, rel=1e-6)
 
 
 def test_epsilon_of_a_gaussian_mechanism_at_its_ends() -> None:
@@ -134,6 +126,30 @@ def test_a_fixed_threshold_has_exact_limits() -> None:
     fpr = stats.beta.ppf(0.975, alarms + 1, (~truth).sum() - alarms)
     found = epsilon_clopper_pearson(scores, truth, 0.01, 0.95, rng(), threshold=2.0)
     assert found.epsilon == pytest.approx(math.log((tpr - 0.01) / fpr))
+
+
+@pytest.mark.parametrize(
+    ("hits", "alarms", "users", "delta", "clopper_pearson", "one_run", "f_dp"),
+    [
+        (60, 3, 200, 1e-5, 1.703629, 2.002617, 3.306576),
+        (90, 10, 500, 1e-3, 1.389107, 0.388474, 1.691953),
+        (150, 20, 300, 1e-2, 1.452452, 0.0, 1.343278),
+        (20, 12, 200, 1e-5, 0.0, 0.0, 0.0),
+    ],
+)
+def test_the_bounds_are_what_jax_privacy_computes(
+    hits: int, alarms: int, users: int, delta: float, clopper_pearson: float, one_run: float, f_dp: float
+) -> None:
+    """Its CanaryScoreAuditor with an explicit threshold, version 2.0.0: constants, for it brings JAX along."""
+    truth = np.arange(2 * users) < users
+    scores = np.zeros(2 * users)
+    scores[:hits] = scores[users : users + alarms] = 1
+    guesses = [(hits + alarms, 0)]
+    found = epsilon_clopper_pearson(scores, truth, delta, 0.95, rng(), threshold=0.5)
+    assert found.epsilon == pytest.approx(clopper_pearson, abs=1e-6)
+    assert epsilon_one_run(scores, truth, delta, 0.95, rng(), guesses).epsilon == pytest.approx(one_run, abs=1e-5)
+    # The search for mu stops on the safe side, less than a thousandth below.
+    assert epsilon_f_dp(scores, truth, delta, 0.95, rng(), guesses).epsilon == pytest.approx(f_dp - 5e-4, abs=5e-4)
 
 
 @pytest.mark.parametrize("bound", BOUNDS)

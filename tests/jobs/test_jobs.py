@@ -17,7 +17,10 @@ import pytest
 from mia_core.errors import NotFound
 from mia_core.jobs.progress import JobProgress
 from mia_core.jobs.queue import Job, Queue
+from mia_core.jobs.run_job import read_lookup, run_lookup_job
 from mia_core.jobs.supervisor import ensure_supervisor, living
+from mia_core.report.results import Flag, LookupResult
+from mia_core.store import Store
 from mia_core.types import StagePlan
 
 ROOT = Path(__file__).parents[2]
@@ -237,3 +240,12 @@ def test_the_time_left_follows_the_pace(tmp_path: Path, monkeypatch: pytest.Monk
     slow = queue.get(job.id)
     assert slow.fraction == pytest.approx(0.5)
     assert slow.seconds_left == pytest.approx(30.0)
+
+
+def test_the_result_of_a_lookup_is_read_as_it_was_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    flag = Flag(0.5, True, 9, 10, 1, 11, "offsets")
+    found = LookupResult("pasted history", "", "loss", 2, 9, ["Unheard of"], 1.5, 0.1, 20, 0.9, [1.0], [0.0], flag=flag)
+    monkeypatch.setattr("mia_core.lookup.lookup_history", lambda *given: found)
+    progress = JobProgress(Queue(store.home), "none")
+    key = run_lookup_job({"audit": "a" * 64, "history": ["Heat (1995)"]}, store, progress)
+    assert read_lookup(store, key) == found

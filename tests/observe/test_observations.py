@@ -13,7 +13,8 @@ from mia_core.errors import DataError
 from mia_core.experiment import Base
 from mia_core.models.llm.language_model import LanguageModel
 from mia_core.models.llm.loading import build_offline, train_tokenizer
-from mia_core.observe.observations import TOKEN_FIELDS, Encoded, Observations, observe
+from mia_core.observe.observations import TOKEN_FIELDS, Encoded, Observations, observe, token_statistics
+from mia_core.observe.output_vectors import output_vectors
 
 TITLES = ["Toy Story (1995)", "Alien (1979)", "Amélie (2001)", "七人の侍 (1954)", "Heat (1995)", "Se7en (1995)"] * 4
 PROMPTS = [
@@ -63,6 +64,9 @@ def one_at_a_time(model: LanguageModel, sample: Encoded) -> tuple[dict[str, list
         values["log_complement"].append(float((p * (1 - p).log()).sum()))
         values["root_complement"].append(float((p * (1 - p).sqrt()).sum()))
         values["top_token"].append(int(p.argmax()))
+        best = sorted(p.tolist(), reverse=True)[:10]
+        values["margin"].append(math.log(best[0] / best[1]))
+        values["top_ten"].append(sum(best))
     return values, torch.stack(layers).numpy()
 
 
@@ -91,8 +95,38 @@ def test_batch_size_and_company_do_not_matter() -> None:
         np.testing.assert_allclose(together.hidden, other.hidden, atol=1e-5)
 
 
+def test_statistics_do_not_depend_on_how_many_tokens_they_are_computed_of_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny("gpt2")
+    together = observe(model, PROMPTS, ANSWERS)
+    monkeypatch.setattr("mia_core.observe.observations.STATISTICS_AT_ONCE", 1)
+    apart = observe(model, PROMPTS, ANSWERS)
+    for name in TOKEN_FIELDS:
+        np.testing.assert_array_equal(getattr(together, name), getattr(apart, name))
+
+
+def test_few_tokens_have_a_mass_and_a_margin() -> None:
+    statistics = token_statistics(torch.log(torch.tensor([[0.2, 0.5, 0.3]])), torch.tensor([0]))
+    assert statistics["top_ten"].item() == pytest.approx(1)
+    assert statistics["margin"].item() == pytest.approx(math.log(0.5 / 0.3))
+
+
 def test_no_samples_give_no_observations() -> None:
     assert len(observe(tiny("gpt2"), [], [])) == 0
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt2"])
+def test_output_vectors_of_a_language_model(family: str) -> None:
+    model = tiny(family)
+    last, together = output_vectors(model, PROMPTS, ANSWERS, width=6, seed=1)
+    assert last.shape == (4, 6)
+    squares, found = together.reshape(4, 20, 20), observe(model, PROMPTS, ANSWERS)
+    for i in range(4):
+        mine = found.log_probability[found.offsets[i] : found.offsets[i + 1]][-20:]
+        np.testing.assert_allclose(np.diag(squares[i])[: len(mine)], mine, atol=1e-4)
+        assert not np.diag(squares[i])[len(mine) :].any()
+    assert len(output_vectors(model, [], [])[0]) == 0
 
 
 def test_mixed_takes_each_sample_from_its_model(tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ def test_the_document_survives_a_strict_parser_and_holds_every_figure_and_user(
     write_document(path, metrics_document(saved, users_table))
     read = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     assert {(row["attack"], row["metric"]) for row in read["metrics"]} == {(m.attack, m.metric) for m in saved.metrics}
-    assert set(read["metrics"][0]) == {"attack", "metric", "value", "low", "high", "n", "reason"}
+    assert set(read["metrics"][0]) == {"attack", "metric", "value", "low", "high", "n", "reason", "fpr_limit"}
+    limits = {row["metric"]: row["fpr_limit"] for row in read["metrics"] if row["attack"] == "distillation"}
+    assert 0.05 < limits["tpr_at_fpr_0.05"] < limits["tpr_at_fpr_0.1"] < 0.2
+    assert limits["auc"] is limits["tpr_at_fpr_0.01"] is None
     unresolved = next(row for row in read["metrics"] if row["metric"] == "tpr_at_fpr_0.001")
     assert unresolved["value"] is None
     assert "2,995" in unresolved["reason"]

@@ -3,11 +3,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import polars as pl
 import pytest
 
 from mia_core.errors import NotFound
-from mia_core.report.lookup import find_audit, lookup_user, weigh
+from mia_core.report.lookup import find_audit, flag_at_every_offset, lookup_user, weigh
 from mia_core.report.results import AuditResult, Flag
 from mia_core.store import Store
 from mia_core.types import Role
@@ -118,6 +119,17 @@ def test_an_audit_is_found_by_key_prefix_name_or_as_the_latest(
     assert find_audit(store, "latest").key == third.key
 
 
+def test_a_point_of_a_study_is_found_by_key_and_name_but_is_the_latest_only_where_nothing_else_is(
+    store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[..., AuditResult]
+) -> None:
+    point = save_audit(make_result(key="ab13" + "0" * 60, name="Epochs: epochs 3"), "point")
+    assert find_audit(store, "latest").key == point.key
+    audit = save_audit(make_result(name="Films"))
+    save_audit(make_result(key="ab14" + "0" * 60, name="Epochs: epochs 6"), "point")
+    assert find_audit(store, "latest").key == audit.key
+    assert find_audit(store, "ab13").key == find_audit(store, "epochs: EPOCHS 3").key == point.key
+
+
 def test_an_unclear_or_unknown_audit_is_an_error_that_helps(
     store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[[AuditResult], AuditResult]
 ) -> None:
@@ -126,7 +138,7 @@ def test_an_unclear_or_unknown_audit_is_an_error_that_helps(
     with pytest.raises(NotFound, match="2 keys begin"):
         find_audit(store, "abcd")
     for text in ("abc", "nothing", ""):
-        with pytest.raises(NotFound, match="'list' shows"):
+        with pytest.raises(NotFound, match="'list --all' shows"):
             find_audit(store, text)
     with pytest.raises(NotFound):
         lookup_user(store, "f" * 64, "00123")
@@ -154,13 +166,46 @@ def test_whoever_helped_to_build_the_audit_is_not_flagged(
     assert lookup_user(store, saved.key, users_of(users_table, role)[0]).flag is None
 
 
-def test_for_a_target_of_ones_own_nobody_is_left_to_count_on(
-    store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[[AuditResult], AuditResult]
+@pytest.mark.parametrize("source", ["own", "lists"])
+def test_for_a_target_that_was_brought_along_half_of_the_known_members_count(
+    store: Store,
+    make_result: Callable[..., AuditResult],
+    save_audit: Callable[[AuditResult], AuditResult],
+    users_table: pl.DataFrame,
+    source: str,
 ) -> None:
     plain = make_result()
-    own = {**plain.config, "target": {**plain.config["target"], "source": "own"}}
-    save_audit(dataclasses.replace(plain, config=own))
-    assert lookup_user(store, plain.key, "00123").flag is None
+    save_audit(
+        dataclasses.replace(plain, config={**plain.config, "target": {**plain.config["target"], "source": source}})
+    )
+    held_out = users_of(users_table, Role.AUDITED_HELD_OUT)
+    judged = users_of(users_table, Role.AUDITED_MEMBER)[0]
+    flag = lookup_user(store, plain.key, judged).flag
+    assert flag is not None
+    # Half of 30 known members; everybody who calibrates.
+    assert (flag.counted, flag.members, flag.held_out) == ("known", 15, 70)
+    assert flag.flagged
+    assert flag.hits >= 12
+    assert flag.alarms <= 5
+    # Whoever calibrates is not counted against themselves.
+    assert lookup_user(store, plain.key, held_out[0]).flag.held_out == 69  # type: ignore[union-attr]
+    assert lookup_user(store, plain.key, users_of(users_table, Role.KNOWN_MEMBER)[0]).flag is None
+
+
+def test_the_users_who_fix_the_threshold_of_a_pasted_history_are_not_counted() -> None:
+    rng = np.random.default_rng(0)
+    flags = []
+    for seed in range(300):
+        # An attack that finds nothing: a threshold counted on those who fixed it would look better than chance.
+        members, others = rng.normal(size=20), rng.normal(size=21)
+        flag = flag_at_every_offset(5.0, members, others, seed)
+        assert flag is not None
+        assert (flag.counted, flag.flagged, flag.members, flag.held_out) == ("offsets", True, 10, 11)
+        flags.append(flag.hits / flag.members - flag.alarms / flag.held_out)
+    assert abs(np.mean(flags)) < 3 * np.std(flags) / np.sqrt(len(flags))
+    for few in (np.zeros(0), np.ones(1)):
+        assert flag_at_every_offset(5.0, few, rng.normal(size=20), 0) is None
+    assert flag_at_every_offset(float("nan"), rng.normal(size=20), rng.normal(size=20), 0) is None
 
 
 def test_a_prior_follows_bayes_for_the_flagged_and_for_the_others() -> None:

@@ -14,7 +14,7 @@ from mia_core.report.removal import remove_audit, remove_data_set
 from mia_core.report.results import AuditResult, read_table
 from mia_core.store import Store
 
-OTHER = "cd34" + "0" * 60
+OTHER, POINT = "cd34" + "0" * 60, "ef56" + "0" * 60
 OWN_MODEL, SHARED_MODEL = "a1" + "0" * 62, "b2" + "0" * 62
 
 
@@ -41,16 +41,30 @@ def test_what_another_audit_rests_on_stays(store: Store, two_audits: tuple[Audit
     assert remove_audit(store, second.key) == 0
 
 
+def test_what_a_point_of_a_study_rests_on_stays(
+    store: Store,
+    two_audits: tuple[AuditResult, AuditResult],
+    make_result: Callable[..., AuditResult],
+    save_audit: Callable[..., AuditResult],
+) -> None:
+    save_audit(make_result(key=POINT, artifacts=[SHARED_MODEL]), "point")
+    for audit in two_audits:
+        remove_audit(store, audit.key)
+    assert store.find(SHARED_MODEL) is not None
+
+
 def test_a_data_set_goes_with_its_audits(
-    store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[[AuditResult], AuditResult]
+    store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[..., AuditResult]
 ) -> None:
     key = library.save(store, generate(Synthetic(users=40, items=30), 0), "Films")
     config = {**make_result().config, "data": {"source": "data-set", "key": key}}
     of_it = save_audit(make_result(config=config))
+    point = save_audit(make_result(key=POINT, config=config), "point")
     other = save_audit(make_result(key=OTHER))
-    assert remove_data_set(store, key) == 1
+    assert remove_data_set(store, key) == 2
     assert library.saved(store) == []
     assert store.find(of_it.key) is None
+    assert store.find(point.key) is None
     assert store.find(other.key) is not None
 
 

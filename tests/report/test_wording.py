@@ -9,13 +9,23 @@ from typing import Any
 import pytest
 
 from mia_core.report.lookup import weigh
-from mia_core.report.results import AttackComparison, AuditResult, Claims, Flag, LookupResult, PrivacyBound
+from mia_core.report.results import (
+    AttackComparison,
+    AuditResult,
+    Claims,
+    CohortResult,
+    Flag,
+    LookupResult,
+    PrivacyBound,
+)
 from mia_core.report.wording import (
     METRIC_WORDS,
     at_chance,
     claim_sentences,
     claims_of,
+    cohort_limits,
     explain_chance,
+    explain_cohort,
     explain_lookup,
     explain_metric,
     explain_posterior,
@@ -23,6 +33,7 @@ from mia_core.report.wording import (
     format_p,
     headline,
     no_posterior,
+    use_of,
 )
 from mia_core.types import Gate, Metric, Role
 
@@ -65,6 +76,29 @@ def looked_up(**changes: Any) -> LookupResult:
     return dataclasses.replace(plain, **changes)
 
 
+def cohort(**changes: Any) -> CohortResult:
+    plain = CohortResult(
+        listed=30,
+        repeated=0,
+        scored=30,
+        control_users=40,
+        attacks=["loss"],
+        p_value=0.001,
+        effect=1.0,
+        counted=30,
+        share=0.6,
+        share_low=0.3,
+        share_high=0.9,
+        control_share=0.0,
+        true_positive_rate=0.7,
+        false_positive_rate=0.1,
+        recorded_members=20,
+        differences=["length of history"],
+        confidence=0.95,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
 def test_a_finding_is_told_in_plain_words_with_its_intervals(make_result: Callable[..., AuditResult]) -> None:
     result = with_figures(
         make_result(),
@@ -76,6 +110,15 @@ def test_a_finding_is_told_in_plain_words_with_its_intervals(make_result: Callab
     assert "Distillation tells them apart 97 times in 100 (95% interval 95–98.7)" in text
     assert "at most 5% of the held-out users" in text
     assert "recognises 80% of the members (95% interval 70–88%)" in text
+
+
+def test_the_headline_says_how_far_the_false_alarms_may_go_beyond_these_users(
+    make_result: Callable[..., AuditResult],
+) -> None:
+    plain = with_figures(make_result(), auc=(0.97, 0.95, 0.987), tpr_at_fpr_0_05=(0.8, 0.7, 0.88))
+    limited = [dataclasses.replace(plain.metrics[1], fpr_limit=0.1301)]
+    text = headline(dataclasses.replace(plain, metrics=[plain.metrics[0], *limited]))
+    assert "at most 5% of the held-out users may be mistaken for members (95% upper limit 13.1%), it recognises" in text
 
 
 def test_a_null_result_names_the_largest_effect_that_the_data_allow(make_result: Callable[..., AuditResult]) -> None:
@@ -160,10 +203,86 @@ def test_without_others_to_count_on_there_is_a_reason_instead_of_a_posterior(
     result = make_result()
     flag = Flag(0.5, True, 5, 100, 1, 100)
     assert no_posterior(looked_up(flag=flag), result) == ""
-    for changes in ({"role": ""}, {"role": Role.KNOWN_MEMBER}, {"role": Role.PUBLIC}, {"score": None}, {"flag": None}):
+    assert no_posterior(looked_up(flag=flag, role=""), result) == ""
+    for changes in ({"role": Role.KNOWN_MEMBER}, {"role": Role.PUBLIC}, {"score": None}, {"flag": None}):
         assert no_posterior(looked_up(**{"flag": flag, **changes}), result)
+    pasted = looked_up(role="", flag=None)
+    assert "whom the attack learned from" in no_posterior(pasted, with_target(result, source="own"))
+    assert "never stands there" in no_posterior(looked_up(role="", flag=flag), with_target(result, serving="prompt"))
     failed = make_result(gates=[Gate("null", False, 0.9, 0.001, 140, "", "")])
     assert "gate" in no_posterior(looked_up(flag=flag), failed)
+
+
+@pytest.mark.parametrize(
+    ("counted", "who", "assumed"),
+    [
+        ("known", "5 of 100 members of the other half", "score like the members you listed"),
+        ("offsets", "Of the other half it flags 5 of 100 members and 1 of 90 held-out users", "collected like"),
+    ],
+)
+def test_a_prior_says_whom_it_counts_and_what_that_assumes(counted: Any, who: str, assumed: str) -> None:
+    flag = Flag(0.5, True, 5, 100, 1, 90, counted)
+    sentences = explain_posterior(flag, *weigh(flag, 0.1, 0.95), 0.95)
+    assert who in sentences[0]
+    assert assumed in sentences[-2]
+    assert "reader's choice" in sentences[-1]
+    assert not FORBIDDEN.search(" ".join(sentences))
+
+
+PROMPT, LISTS = {"serving": "prompt"}, {"source": "lists"}
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (PROMPT, "stand among the examples in the recommender's prompt"),
+        (LISTS, "lists alone cannot tell training from"),
+    ],
+)
+def test_what_membership_means_is_said_where_it_is_not_training(
+    make_result: Callable[..., AuditResult], target: dict[str, str], said: str
+) -> None:
+    trained = with_figures(make_result(), auc=(0.97, 0.95, 0.99))
+    result = with_target(trained, **target)
+    for sentences in (
+        [headline(result)],
+        explain_lookup(looked_up(), result),
+        cohort_limits(cohort(), result),
+        [use_of(result).meaning],
+    ):
+        assert sum(said in sentence for sentence in sentences) == 1, sentences
+    for sentences in ([headline(trained)], explain_lookup(looked_up(), trained), cohort_limits(cohort(), trained)):
+        assert not any(said in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("target", [PROMPT, LISTS, {**PROMPT, "world": "null"}])
+def test_nobody_is_said_to_be_trained_on_where_nothing_shows_a_training(
+    make_result: Callable[..., AuditResult], target: dict[str, str]
+) -> None:
+    told = []
+    for auc in ((0.97, 0.95, 0.99), (0.5, 0.4, 0.6), (0.2, 0.1, 0.3)):
+        result = with_target(with_figures(make_result(), auc=auc), **target)
+        told.append(headline(result))
+        for role in [*Role, ""]:
+            told += [explain_role(role, result), *explain_lookup(looked_up(role=role), result)]
+        for p_value in (0.5, 0.001, None):
+            told += [*explain_cohort(cohort(p_value=p_value), result), *cohort_limits(cohort(p_value=p_value), result)]
+    meaning = use_of(result).meaning
+    for sentence in told:
+        assert not re.search("train", sentence.replace(meaning, "")), sentence
+
+
+def test_a_pasted_history_never_stands_in_a_prompt_and_the_lookup_says_so(
+    make_result: Callable[..., AuditResult],
+) -> None:
+    served = with_target(make_result(), serving="prompt")
+    assert any("never stands there" in line for line in explain_lookup(looked_up(role=""), served))
+    assert not any("never stands there" in line for line in explain_lookup(looked_up(), served))
+
+
+def test_a_recommender_that_the_audit_trained_is_not_brought_along(make_result: Callable[..., AuditResult]) -> None:
+    text = " ".join(explain_lookup(looked_up(), with_target(make_result(), source="recommender")))
+    assert "By the recorded split, this user's data trained the target." in text
 
 
 def test_the_p_value_within_like_users_stands_beside_the_plain_one(make_result: Callable[..., AuditResult]) -> None:
@@ -225,6 +344,8 @@ def test_a_figure_is_explained_or_its_absence_is() -> None:
     text = explain_metric(Metric("loss", "tpr_at_fpr_0.01", 0.42, 0.3, 0.5, 600))
     assert "at most 1% of the held-out users" in text
     assert "42% (95% interval 30–50%)" in text
+    limited = explain_metric(Metric("loss", "tpr_at_fpr_0.01", 0.42, 0.3, 0.5, 600, fpr_limit=0.02083))
+    assert limited == f"{text} Of further users like the held-out ones it may mistake up to 2.1% (95% upper limit)."
     missing = explain_metric(Metric("loss", "tpr_at_fpr_0.001", None, None, None, 40, "it needs 2,995 held-out users"))
     assert "not resolvable" in missing
     assert "2,995" in missing

@@ -11,7 +11,7 @@ import torch
 from mia_core.errors import ModelError
 from mia_core.models.llm.language_model import LanguageModel
 from mia_core.models.llm.training import BatchLoss
-from mia_core.observe.observations import AnswerOutputs, Encoded
+from mia_core.observe.observations import AnswerModel, AnswerOutputs, Encoded
 
 if TYPE_CHECKING:
     from mia_core.experiment import Distillation, Training
@@ -24,7 +24,7 @@ REMEMBERED_BYTES = 200 * 2**20
 class TeacherAnswers:
     """What the teacher says of each sample: asked once, remembered for later epochs as far as memory is granted."""
 
-    def __init__(self, teacher: LanguageModel, temperature: float) -> None:
+    def __init__(self, teacher: AnswerModel, temperature: float) -> None:
         self.teacher = teacher
         self.temperature = temperature
         self.remembered: dict[Encoded, torch.Tensor] = {}
@@ -43,11 +43,11 @@ class TeacherAnswers:
     @torch.no_grad()
     def _ask(self, samples: Sequence[Encoded]) -> list[torch.Tensor]:
         taught = self.teacher.answer_outputs(samples)
-        soft = torch.softmax(taught.logits[taught.mask].float() / self.temperature, dim=-1)
+        soft = torch.softmax(taught.asked()[0].float() / self.temperature, dim=-1)
         return [part.clone() for part in soft.split([len(sample.answer) for sample in samples])]
 
 
-def distillation_loss(teacher: LanguageModel, hard_weight: float, temperature: float) -> BatchLoss:
+def distillation_loss(teacher: AnswerModel, hard_weight: float, temperature: float) -> BatchLoss:
     """hard_weight · cross-entropy(answer) + (1 − hard_weight) · T² · KL(teacher_T || student_T), per answer token.
 
     Source: Hinton, Vinyals, Dean, arXiv 1503.02531 (temperature and T²); Li et al., arXiv 2511.14763 (the mixture).
@@ -56,8 +56,8 @@ def distillation_loss(teacher: LanguageModel, hard_weight: float, temperature: f
     answers = TeacherAnswers(teacher, temperature)
 
     def loss(outputs: AnswerOutputs, batch: Sequence[Encoded]) -> torch.Tensor:
-        student = outputs.logits[outputs.mask].float()
-        labels = outputs.labels[outputs.mask]
+        logits, labels = outputs.asked()
+        student = logits.float()
         total = torch.zeros(len(labels), device=student.device)
         if hard_weight > 0:
             total = total + hard_weight * torch.nn.functional.cross_entropy(student, labels, reduction="none")
@@ -111,15 +111,15 @@ def phases(config: Distillation) -> list[Phase]:
 
 @torch.inference_mode()
 def agreement(
-    teacher: LanguageModel, student: LanguageModel, samples: Sequence[Encoded], batch_size: int = 64
+    teacher: AnswerModel, student: AnswerModel, samples: Sequence[Encoded], batch_size: int = 64
 ) -> tuple[float, float]:
     """(mean KL(teacher || student) per answer token in nats, share of answer tokens with the same likeliest token)."""
     divergence, same, tokens = 0.0, 0, 0
     for start in range(0, len(samples), batch_size):
         batch = samples[start : start + batch_size]
         taught, learnt = teacher.answer_outputs(batch), student.answer_outputs(batch)
-        p = torch.softmax(taught.logits[taught.mask].float(), dim=-1)
-        p, logits = _shared_vocabulary(p, learnt.logits[learnt.mask].float())
+        p = torch.softmax(taught.asked()[0].float(), dim=-1)
+        p, logits = _shared_vocabulary(p, learnt.asked()[0].float())
         log_q = torch.log_softmax(logits, dim=-1)
         divergence += float(torch.nn.functional.kl_div(log_q, p, reduction="sum"))
         same += int((p.argmax(-1) == log_q.argmax(-1)).sum())

@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from mia_core.models.llm.language_model import LanguageModel
-from mia_core.models.llm.training import hard_loss
+from mia_core.models.llm.training import Trainable, hard_loss
 from mia_core.observe.observations import Encoded
 
 
 def gradient_norms(
-    model: LanguageModel, samples: Sequence[Encoded], on_progress: Callable[[float], None] = lambda fraction: None
+    model: Trainable, samples: Sequence[Encoded], on_progress: Callable[[float], None] = lambda fraction: None
 ) -> np.ndarray:
     """(n, 3) 1-norm, 2-norm and largest absolute value of the gradient of each sample's mean answer loss.
 
@@ -37,7 +36,7 @@ def gradient_norms(
     return norms
 
 
-def _weights(model: LanguageModel) -> list[torch.nn.Parameter]:
+def _weights(model: Trainable) -> list[torch.nn.Parameter]:
     named = dict(model.network.named_parameters())
     adapters = [weight for name, weight in named.items() if "lora_" in name]
     if adapters:

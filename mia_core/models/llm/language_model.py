@@ -27,6 +27,8 @@ class LanguageModel:
     """Side on which prompts are padded; changes nothing but rounding."""
     autocast: torch.dtype | None = None
     """Precision of matrix products on a GPU; None: that of the weights."""
+    tokens_at_once: int = 6_000
+    """Tokens that one batch of observations holds."""
 
     @property
     def device(self) -> torch.device:
@@ -52,22 +54,8 @@ class LanguageModel:
             yield self
 
     def add_embedding_noise(self, scale: float, seed: int) -> LanguageModel:
-        """The same model, which from now on hears every token a little wrong.
-
-        Source: Galli et al. 2024, arXiv 2406.16565 (noise on input embeddings).
-        Differs: the noise is drawn once per token of the vocabulary, so that what a sample gets does not depend on its
-        batch; `scale` is in units of the embeddings' own standard deviation.
-        """
-        table = self.plain_network.get_input_embeddings().weight
-        draw = torch.Generator().manual_seed(seed)
-        noise = torch.randn(table.shape, generator=draw).to(table) * (scale * table.detach().std())
-
-        def hear(module: torch.nn.Module, asked: tuple[torch.Tensor, ...], heard: torch.Tensor) -> torch.Tensor:
-            return heard + noise[asked[0]]
-
-        for module in self.plain_network.modules():
-            if isinstance(module, torch.nn.Embedding) and module.weight.data_ptr() == table.data_ptr():
-                module.register_forward_hook(hear)
+        """The same model, which from now on hears every token a little wrong: see `add_noise_to_embeddings`."""
+        add_noise_to_embeddings(self.plain_network, scale, seed)
         return self
 
     def encode(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Encoded]:
@@ -87,6 +75,10 @@ class LanguageModel:
         if not texts:
             return []
         return self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+
+    def asked_in_training(self, batch: Sequence[Encoded]) -> Sequence[Encoded]:
+        """The batch as it is trained on: as it is."""
+        return batch
 
     def answer_outputs(self, batch: Sequence[Encoded], *, pooled: bool = False) -> AnswerOutputs:
         """Logits (and pooled hidden vectors) at the answer positions, from one forward pass."""
@@ -151,6 +143,25 @@ class LanguageModel:
             tokens[i, place] = torch.tensor(row, dtype=torch.long)
             mask[i, place] = True
         return tokens.to(self.device), mask.to(self.device)
+
+
+def add_noise_to_embeddings(network: Any, scale: float, seed: int) -> None:
+    """Makes a network hear every token a little wrong from now on.
+
+    Source: Galli et al. 2024, arXiv 2406.16565 (noise on input embeddings).
+    Differs: the noise is drawn once per token of the vocabulary, so that what a sample gets does not depend on its
+    batch; `scale` is in units of the embeddings' own standard deviation.
+    """
+    table = network.get_input_embeddings().weight
+    draw = torch.Generator().manual_seed(seed)
+    noise = torch.randn(table.shape, generator=draw).to(table) * (scale * table.detach().std())
+
+    def hear(module: torch.nn.Module, asked: tuple[torch.Tensor, ...], heard: torch.Tensor) -> torch.Tensor:
+        return heard + noise[asked[0]]
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Embedding) and module.weight.data_ptr() == table.data_ptr():
+            module.register_forward_hook(hear)
 
 
 def _masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -7,14 +7,13 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from mia_core.models.device import resolve_precision
-from mia_core.models.llm.language_model import LanguageModel
-from mia_core.observe.observations import AnswerOutputs, Encoded
+from mia_core.observe.observations import AnswerModel, AnswerOutputs, Encoded
 from mia_core.seeds import derive_seed, generator
 
 if TYPE_CHECKING:
@@ -26,15 +25,31 @@ BatchLoss = Callable[[AnswerOutputs, Sequence[Encoded]], torch.Tensor]
 CHECKPOINT_EVERY_SECONDS = 15.0
 
 
+class Trainable(AnswerModel, Protocol):
+    """What `fit` needs of a model."""
+
+    network: Any
+    autocast: torch.dtype | None
+
+    @property
+    def plain_network(self) -> Any:
+        """The network without a wrapper."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    def asked_in_training(self, batch: Sequence[Encoded]) -> Sequence[Encoded]:
+        """What of a batch is asked in one step of training."""
+
+
 def hard_loss(label_smoothing: float = 0.0) -> BatchLoss:
     """Cross-entropy with the true answer tokens."""
 
     def loss(outputs: AnswerOutputs, batch: Sequence[Encoded]) -> torch.Tensor:
+        logits, labels = outputs.asked()
         return torch.nn.functional.cross_entropy(
-            outputs.logits[outputs.mask].float(),
-            outputs.labels[outputs.mask],
-            label_smoothing=label_smoothing,
-            reduction="none",
+            logits.float(), labels, label_smoothing=label_smoothing, reduction="none"
         )
 
     return loss
@@ -53,7 +68,7 @@ def length_bucketed_batches(lengths: Sequence[int], batch_size: int, seed: int, 
 
 
 def fit(
-    model: LanguageModel,
+    model: Trainable,
     samples: Sequence[Encoded],
     loss: BatchLoss,
     training: Training,
@@ -87,7 +102,10 @@ def fit(
         model.network.train()
         batches = length_bucketed_batches(lengths, training.batch_size, seed, epoch)
         for step, start in enumerate(range(0, len(batches), training.accumulation)):
-            group = [[samples[i] for i in batch] for batch in batches[start : start + training.accumulation]]
+            group = [
+                model.asked_in_training([samples[i] for i in batch])
+                for batch in batches[start : start + training.accumulation]
+            ]
             _optimizer_step(model, group, loss, list(parameters.values()), optimizer)
             schedule.step()
             on_progress((epoch + (step + 1) / steps_per_epoch) / training.epochs)
@@ -103,7 +121,7 @@ def fit(
 
 
 def _optimizer_step(
-    model: LanguageModel,
+    model: Trainable,
     group: Sequence[Sequence[Encoded]],
     loss: BatchLoss,
     parameters: Sequence[torch.nn.Parameter],
@@ -118,7 +136,7 @@ def _optimizer_step(
 
 
 @torch.inference_mode()
-def validation_loss(model: LanguageModel, samples: Sequence[Encoded], batch_size: int) -> float:
+def validation_loss(model: Trainable, samples: Sequence[Encoded], batch_size: int) -> float:
     """Mean loss per answer token, nats."""
     model.network.eval()
     total, tokens = 0.0, 0

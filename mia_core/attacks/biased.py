@@ -1,0 +1,344 @@
+"""Attacks on ranked lists that learn in a world of the auditor's own: a recommender whose members are known.
+
+Nothing is learned from known users of the target: labels come from the auditor's own recommender alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.naive_bayes import GaussianNB
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+from mia_core.attacks.black_box import mean_vector, public_background
+from mia_core.attacks.evidence import Evidence, Known
+from mia_core.attacks.recommender_lists import (
+    ListAttack,
+    PublishedProtocol,
+    difference_vectors,
+    log_popularity,
+    whole_history,
+)
+from mia_core.errors import ModelError
+from mia_core.models.classifiers import perceptron_log_odds, train_perceptrons
+
+BLOCK = 256
+"""Samples whose items' vectors are laid out side by side at a time."""
+
+
+def shadow_world(known: Known) -> Known:
+    """People whose membership in a recommender of the auditor's own is known.
+
+    Raises:
+        ModelError: the evidence was gathered without it.
+    """
+    if known.evidence.shadow_world is None:
+        raise ModelError("this attack learns from a recommender of the auditor's own; gather the evidence with one")
+    return known.evidence.shadow_world
+
+
+@dataclass(frozen=True)
+class ShadowWorldAttack(ListAttack, ABC):
+    """A classifier of people's features, trained where the auditor knows who was trained on."""
+
+    by_rank: ClassVar[bool] = True
+    """Whether items further down a list weigh less."""
+    passes: ClassVar[str] = "1 list, 1 list of the auditor's own recommender"
+    needs: ClassVar[frozenset[str]] = frozenset({"lists", "shadow_world"})
+
+    def score(self, audited: Evidence, known: Known) -> np.ndarray:
+        """(n_users,) what the classifier says for membership; NaN where a user lacks a feature."""
+        world = shadow_world(known)
+        fitted_on, judged = self.features(world.evidence), self.features(audited)
+        complete, askable = ~np.isnan(fitted_on).any(axis=1), ~np.isnan(judged).any(axis=1)
+        scores = np.full(len(judged), np.nan)
+        if askable.any():
+            scores[askable] = self.judge(fitted_on[complete], world.member[complete], judged[askable])
+        return scores
+
+    def features(self, evidence: Evidence) -> np.ndarray:
+        """(n_users, width) difference of history and list."""
+        return difference_vectors(evidence, self.served, by_rank=self.by_rank)
+
+    @abstractmethod
+    def judge(self, fitted_on: np.ndarray, member: np.ndarray, judged: np.ndarray) -> np.ndarray:
+        """(n_judged,) higher = likelier member, from rows of people in the auditor's world.
+
+        Args:
+            fitted_on: (n, width).
+            member: (n,) bool.
+            judged: (n_judged, width).
+        """
+
+
+def network_log_odds(fitted_on: np.ndarray, member: np.ndarray, judged: np.ndarray, **settings: Any) -> np.ndarray:
+    """(n_judged,) mean log-odds of networks that are trained on the rows, standardised there.
+
+    Args:
+        settings: of `train_perceptrons`.
+    """
+    scaler = StandardScaler().fit(fitted_on)
+    networks = train_perceptrons(scaler.transform(fitted_on), member, **settings)
+    return perceptron_log_odds(networks, scaler.transform(judged))
+
+
+@dataclass(frozen=True)
+class BiasedMia(ShadowWorldAttack):
+    """A small network on the difference between a person's history and their list, trained on a recommender of our own.
+
+    x = mean item vector of the history minus that of the list, whose items weigh less with their place. The bet is that
+    a recommender recommends closer to histories that it was trained on.
+    Source: Zhang et al., CCS 2021, arXiv 2109.08045; called Biased-MIA by Wang et al. 2022.
+    Differs: the softmax is applied once, where the official code applies it again in the loss; a step takes several
+    users, not one; vectors are standardised; the log-odds of networks from several seeds are averaged; the result is a
+    graded score for a ROC curve, where the published "AUC" is balanced accuracy at one threshold; item vectors come
+    from public users of their own.
+    """
+
+    epochs: int = 20
+    """Passes over the people of the auditor's world."""
+    batch: int = 4
+    """People per step; the official code takes 1."""
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    """The official code takes 0.9, later code 0.7."""
+    networks: int = 5
+    """Seeds that are averaged."""
+
+    title: ClassVar[str] = "Biased-MIA"
+    summary: ClassVar[str] = (
+        "How the list differs from the history, judged by a network trained on a recommender of our own."
+    )
+    source: ClassVar[str] = "Zhang et al. 2021, arXiv 2109.08045"
+
+    def judge(self, fitted_on: np.ndarray, member: np.ndarray, judged: np.ndarray) -> np.ndarray:
+        """(n_judged,) mean log-odds."""
+        return network_log_odds(
+            fitted_on,
+            member,
+            judged,
+            hidden=(32, 8),
+            networks=self.networks,
+            epochs=self.epochs,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+        )
+
+
+@dataclass(frozen=True)
+class BiasedMiaClustering(ShadowWorldAttack):
+    """Two clusters of difference vectors, of which one holds more members.
+
+    The score is how much further the person is from the other cluster's centre than from this one's.
+    Source: Zhang et al., CCS 2021, arXiv 2109.08045 (clustering in the official code).
+    Differs: clusters are found in the auditor's own world, which also says whose is whose; the official code clusters
+    the target's users themselves and takes the second cluster for the members'. Graded by distance.
+    """
+
+    starts: int = 10
+    """Random starts, of which the tightest clusters count."""
+
+    by_rank: ClassVar[bool] = False
+    title: ClassVar[str] = "Biased-MIA, clustering"
+    summary: ClassVar[str] = "Which of two clusters the difference between list and history belongs to."
+    source: ClassVar[str] = "Zhang et al. 2021, arXiv 2109.08045"
+
+    def judge(self, fitted_on: np.ndarray, member: np.ndarray, judged: np.ndarray) -> np.ndarray:
+        """(n_judged,) difference of two distances."""
+        clusters = KMeans(2, n_init=self.starts, random_state=0).fit(fitted_on)
+        second_is_theirs = member[clusters.labels_ == 1].mean() >= member[clusters.labels_ == 0].mean()
+        to_first, to_second = np.linalg.norm(judged[:, None] - clusters.cluster_centers_, axis=2).T
+        difference: np.ndarray = to_first - to_second
+        return difference if second_is_theirs else -difference
+
+
+@dataclass(frozen=True)
+class BiasedMiaNaiveBayes(ShadowWorldAttack):
+    """Gaussian naive Bayes on the difference between history and list.
+
+    Source: Hu, Donghua University: membership inference on latent factor models with several classifiers.
+    Relations: `biased_mia` with another classifier.
+    """
+
+    smoothing: float = 0.01
+    """Added to every variance, as a share of the largest."""
+
+    title: ClassVar[str] = "Biased-MIA, naive Bayes"
+    summary: ClassVar[str] = "How the list differs from the history, judged coordinate by coordinate."
+    source: ClassVar[str] = "after Hu, Donghua University (latent factor model)"
+
+    def judge(self, fitted_on: np.ndarray, member: np.ndarray, judged: np.ndarray) -> np.ndarray:
+        """(n_judged,) log-odds."""
+        outside, within = (
+            GaussianNB(var_smoothing=self.smoothing).fit(fitted_on, member).predict_joint_log_proba(judged).T
+        )
+        log_odds: np.ndarray = within - outside
+        return log_odds
+
+
+@dataclass(frozen=True)
+class BiasedMiaTree(ShadowWorldAttack):
+    """A decision tree on the difference between history and list.
+
+    Source: Hu, Donghua University: membership inference on latent factor models with several classifiers.
+    Relations: `biased_mia` with another classifier; it gives no more different scores than it has leaves.
+    """
+
+    depth: int = 5
+    """Questions asked of a person, at most."""
+    leaf: int = 5
+    """People of the auditor's world who end in the same leaf, at least."""
+
+    title: ClassVar[str] = "Biased-MIA, decision tree"
+    summary: ClassVar[str] = "How the list differs from the history, judged by a few yes-or-no questions."
+    source: ClassVar[str] = "after Hu, Donghua University (latent factor model)"
+
+    def judge(self, fitted_on: np.ndarray, member: np.ndarray, judged: np.ndarray) -> np.ndarray:
+        """(n_judged,) share of members in the person's leaf."""
+        tree = DecisionTreeClassifier(max_depth=self.depth, min_samples_leaf=self.leaf, random_state=0)
+        share: np.ndarray = tree.fit(fitted_on, member).predict_proba(judged)[:, 1]
+        return share
+
+
+@dataclass(frozen=True)
+class SurrogateFeatures(ShadowWorldAttack):
+    """A network on how each item of the history relates to the list, and each item of the list to the history.
+
+    Of an item of the history: cosine with the list's mean vector and with its first item, log popularity; of an item
+    of the list: cosine with the history's mean vector and with its last item, log popularity. Each is pooled by mean,
+    least, largest and last.
+    Source: after Zhu et al., WWW 2023, doi 10.1145/3543507.3583447 (ME-MIA).
+    Differs: built after a third party's description, not after the paper, whose text was not at hand: what the paper
+    calls its features may be others. Public item vectors stand for the surrogate recommender; features are standardised
+    instead of batch-normalised; networks from several seeds instead of early stopping.
+    """
+
+    epochs: int = 100
+    """Passes over the people of the auditor's world."""
+    batch: int = 32
+    """People per step."""
+    learning_rate: float = 0.001
+    weight_decay: float = 0.01
+    networks: int = 5
+    """Seeds that are averaged."""
+
+    title: ClassVar[str] = "Surrogate features"
+    summary: ClassVar[str] = "How the items of the history and of the list relate to each other, one by one."
+    source: ClassVar[str] = "after a third party's description of Zhu et al. 2023, doi 10.1145/3543507.3583447"
+
+    def features(self, evidence: Evidence) -> np.ndarray:
+        """(n_users, 24)."""
+        history, served = whole_history(evidence), evidence.lists[self.served]
+        of_history = related(evidence, history, [mean_vector(evidence, served), unit_vectors(evidence, served[:, 0])])
+        of_list = related(evidence, served, [mean_vector(evidence, history), unit_vectors(evidence, history[:, -1])])
+        return evidence.user_mean(np.hstack([of_history, of_list]))
+
+    def judge(self, fitted_on: np.ndarray, member: np.ndarray, judged: np.ndarray) -> np.ndarray:
+        """(n_judged,) mean log-odds."""
+        return network_log_odds(
+            fitted_on,
+            member,
+            judged,
+            hidden=(64, 32, 8),
+            networks=self.networks,
+            epochs=self.epochs,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
+
+
+@dataclass(frozen=True)
+class BiasedMiaPublished(PublishedProtocol, BiasedMia):
+    """`biased_mia` where others than members are served popular items, in the auditor's world as in the target's."""
+
+    title: ClassVar[str] = "Biased-MIA, as published"
+    needs: ClassVar[frozenset[str]] = frozenset({"lists/popular", "shadow_world"})
+
+
+@dataclass(frozen=True)
+class BiasedMiaClusteringPublished(PublishedProtocol, BiasedMiaClustering):
+    """`biased_mia_clustering` where others than members are served popular items."""
+
+    title: ClassVar[str] = "Biased-MIA, clustering, as published"
+    needs: ClassVar[frozenset[str]] = frozenset({"lists/popular", "shadow_world"})
+
+
+@dataclass(frozen=True)
+class BiasedMiaNaiveBayesPublished(PublishedProtocol, BiasedMiaNaiveBayes):
+    """`biased_mia_naive_bayes` where others than members are served popular items."""
+
+    title: ClassVar[str] = "Biased-MIA, naive Bayes, as published"
+    needs: ClassVar[frozenset[str]] = frozenset({"lists/popular", "shadow_world"})
+
+
+@dataclass(frozen=True)
+class BiasedMiaTreePublished(PublishedProtocol, BiasedMiaTree):
+    """`biased_mia_tree` where others than members are served popular items."""
+
+    title: ClassVar[str] = "Biased-MIA, decision tree, as published"
+    needs: ClassVar[frozenset[str]] = frozenset({"lists/popular", "shadow_world"})
+
+
+@dataclass(frozen=True)
+class SurrogateFeaturesPublished(PublishedProtocol, SurrogateFeatures):
+    """`surrogate_features` where others than members are served popular items."""
+
+    title: ClassVar[str] = "Surrogate features, as published"
+    needs: ClassVar[frozenset[str]] = frozenset({"lists/popular", "shadow_world"})
+
+
+def unit_vectors(evidence: Evidence, items: np.ndarray) -> np.ndarray:
+    """(…, width) vectors of length one; zero where an item has none, or is -1."""
+    vectors = public_background(evidence).item_vectors.astype(np.float64)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / np.where(length == 0, 1, length)
+    found: np.ndarray = unit[items] * (items >= 0)[..., None]
+    return found
+
+
+def related(evidence: Evidence, items: np.ndarray, anchors: list[np.ndarray]) -> np.ndarray:
+    """(n, 4 · (anchors + 1)) cosine of a row's items with each of its anchors, and their log popularity, pooled.
+
+    Args:
+        items: (n, length) catalogue positions, -1 where there is none.
+        anchors: each (n, width).
+    Returns:
+        For each of these in turn its mean, least, largest and last value over the items; NaN where there is no item.
+    """
+    popularity = log_popularity(evidence)
+    directions = np.stack(anchors, axis=2)
+    length = np.linalg.norm(directions, axis=1, keepdims=True)
+    directions = directions / np.where(length == 0, 1, length)
+    pooled = []
+    for start in range(0, len(items), BLOCK):
+        part = items[start : start + BLOCK]
+        cosines = unit_vectors(evidence, part) @ directions[start : start + BLOCK]
+        values = np.concatenate([cosines, popularity[part][..., None]], axis=2)
+        pooled.append(pool(values, part >= 0))
+    return np.concatenate(pooled)
+
+
+def pool(values: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """(n, 4 · k) mean, least, largest and last value of each of k columns, over the places where there is one.
+
+    Args:
+        values: (n, length, k).
+        found: (n, length) bool.
+    """
+    some, mask = found.any(axis=1)[:, None], found[..., None]
+    last = found.shape[1] - 1 - found[:, ::-1].argmax(axis=1)
+    total = np.where(mask, values, 0).sum(axis=1)
+    summaries = [
+        total / np.maximum(found.sum(axis=1), 1)[:, None],
+        np.where(mask, values, np.inf).min(axis=1),
+        np.where(mask, values, -np.inf).max(axis=1),
+        values[np.arange(len(values)), last],
+    ]
+    return np.where(some[..., None], np.stack(summaries, axis=2), np.nan).reshape(len(values), -1)
