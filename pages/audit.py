@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,23 +11,51 @@ from streamlit.delta_generator import DeltaGenerator
 from mia_core import estimate
 from mia_core.data import library
 from mia_core.data.interactions import Interactions
-from mia_core.data.prompts import PROMPT_STYLES
+from mia_core.data.sessions import sessions
 from mia_core.errors import ConfigError, MemberScopeError
-from mia_core.experiment import Experiment, parse_experiment, to_toml
+from mia_core.experiment import Base, Experiment, Prompt, Section, Sessions, Target, parse_experiment, to_toml
 from mia_core.types import StagePlan
 from mia_core.ui import forms, frame, run_status
 from mia_core.ui.attack_choice import choose_attacks
+from mia_core.ui.model_choice import (
+    FAMILIES,
+    RECOMMENDERS,
+    SEQUENCE_FAMILIES,
+    SOURCES,
+    choose_model,
+    choose_source,
+    defaults,
+    lists_of_sequences,
+    other_recommender_settings,
+)
 
 BUILT_IN = "built-in"
-FAMILIES = {"t5": "T5", "gpt2": "GPT-2", "llama": "LLaMA"}
-SOURCES = {
-    "offline": "A small model, trained here",
-    "local": "A model folder on this machine",
-    "hub": "A model from the hub",
-    "own": "My own fine-tuned model",
-    "lists": "Only what it recommended (lists or text)",
+UNITS = {"none": "A person", "gap": "A session: a visit that ends with a pause"}
+SESSION_LABELS = {"gap_minutes": "Minutes of pause that end it", "shortest": "Fewest items", "longest": "Most items"}
+TABS = {
+    "language": ("Windows", "Split", "Training", "LoRA", "Base model", "Distillation", "Views", "Evaluation", "World"),
+    "sequence": ("History", "Split", "Training", "Base model", "Lists", "Distillation", "Views", "Evaluation", "World"),
+    "recommender": ("Recommender", "Split", "Evaluation", "World"),
 }
-TUNINGS = {"full": "All weights", "lora": "LoRA adapters", "prompt": "Not at all: it serves from its prompt"}
+"""The other settings of each kind of target."""
+NOT_ASKED: dict[str, dict[str, set[str]]] = {
+    "language": {},
+    "sequence": {
+        "prompt": {"windows", "template", "separator"},
+        "base": {"vocabulary"},
+        "views": {
+            *("shots", "exercises", "list_length", "answer_tokens", "temperatures", "repeats"),
+            *("self_prompted_windows",),
+        },
+    },
+    "recommender": {"evaluation": {"map_users"}},
+}
+"""Settings that mean nothing to a kind of target: it has no words, or no probabilities."""
+CHOSEN_ABOVE = {
+    "prompt": {"style"},
+    "base": {"family", "source", "path", "hub_id", "revision"},
+    "training": {"epochs"},
+}
 
 
 def choose_data() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -47,182 +73,101 @@ def choose_data() -> tuple[dict[str, Any], dict[str, Any]]:
     if key == BUILT_IN:
         default = Experiment().data.synthetic
         return {"source": "built-in"}, {
+            "unit": "user",
             "users": default.users,
+            "items": default.items,
             "interactions": default.users * default.mean_history,
             "ratings": True,
         }
-    return {"source": "data-set", "key": key}, summary_of(key)
+    chosen = choose_unit(summary_of(key, **Sessions(by="none").model_dump()))
+    return {"source": "data-set", "key": key, "sessions": chosen.model_dump()}, summary_of(key, **chosen.model_dump())
 
 
-@st.cache_data(show_spinner=False, max_entries=20)
-def summary_of(key: str) -> dict[str, Any]:
-    """The summary of a saved data set."""
-    return Interactions.read(library.load_folder(frame.store(), key)).summary()
-
-
-def choose_model() -> dict[str, Any]:
-    """The sections base and target, in plain words."""
-    left, right = st.columns(2)
-    source = left.selectbox(
-        "Where the model comes from", list(SOURCES), format_func=SOURCES.__getitem__, key="model_source"
-    )
-    base: dict[str, Any] = {"source": source}
-    target: dict[str, Any] = {}
-    if source == "offline":
-        base["family"] = (
-            right.segmented_control(
-                "Family", list(FAMILIES), default="t5", format_func=FAMILIES.__getitem__, key="family"
-            )
-            or "t5"
+def choose_unit(whole: dict[str, Any]) -> Sessions:
+    """Whether a figure is about a person or about a visit, where the data leave a choice."""
+    if whole["unit"] == "session":
+        st.caption(
+            ":material/schedule: These data are sessions, one visit each: every figure of this audit is about a session, "
+            "not about a person."
         )
-    elif source == "local":
-        base["path"] = right.text_input(
-            "Model folder",
-            key="base_path",
-            help="As saved by save_pretrained: config.json, model.safetensors, tokenizer.",
-        )
-    elif source == "hub":
-        base["hub_id"] = right.text_input(
-            "Hub id",
-            placeholder="google-t5/t5-small",
-            key="hub_id",
-            help="Needs a network. Safetensors only; no code of the model is run.",
-        )
-        base["revision"] = right.text_input(
-            "Revision", key="revision", help="A commit, tag or branch; empty: the newest."
-        )
-    elif source == "own":
-        return own_model()
-    else:
-        return only_lists()
-    tuning = (
-        st.segmented_control("Fine-tune", list(TUNINGS), default="full", format_func=TUNINGS.__getitem__, key="tuning")
-        or "full"
+        labels = {name: label for name, label in SESSION_LABELS.items() if name != "gap_minutes"}
+        return forms.section_form(Sessions(), "sessions", labels=labels)
+    if not whole["timestamps"]:
+        return Sessions()
+    units = list(UNITS)
+    by = st.segmented_control("A user is", units, default="none", format_func=UNITS.__getitem__, key="unit")
+    if by != "gap":
+        return Sessions()
+    chosen = forms.section_form(Sessions(by="gap"), "sessions", labels=SESSION_LABELS)
+    st.caption(
+        "Each session gets a role of its own: of one person, one session can be a member and another held out. What a person "
+        "had more than once counts at its first time."
     )
-    if tuning == "prompt":
-        target["serving"] = "prompt"
-        st.info(
-            "The recommender answers from a few examples in its prompt, and a member's own window is one of them. Attacks that "
-            "ask what training left behind do not run: choose those of the group “Served from a prompt”, or Target minus base."
-        )
-    else:
-        target["tuning"] = tuning
-    return {"base": base, "target": target}
+    return chosen
 
 
-def own_model() -> dict[str, Any]:
-    """A target that is brought along, with the lists of users whose membership is known."""
-    st.markdown(
-        "Bring the fine-tuned folder (or a LoRA adapter with its base), users you know were trained on, users you know were not, "
-        "and the users to judge. The data set above must hold the interactions of all of them."
+@st.cache_data(show_spinner="Reading…", max_entries=20)
+def summary_of(key: str, by: str, gap_minutes: float, shortest: int, longest: int) -> dict[str, Any]:
+    """The summary of a saved data set, cut into sessions where it is asked for."""
+    whole = Interactions.read(library.load_folder(frame.store(), key))
+    return sessions(whole, by, gap_minutes, shortest, longest).summary()
+
+
+def asked_so_far(model: dict[str, Any], default: Experiment) -> Experiment:
+    """What is asked of which target. What is still empty, such as a path, does not decide which attacks can run."""
+    parts: dict[str, type[Section]] = {"prompt": Prompt, "base": Base, "target": Target}
+    return default.model_copy(
+        update={
+            name: kind.model_construct(**{**getattr(default, name).model_dump(), **model.get(name, {})})
+            for name, kind in parts.items()
+        }
     )
-    left, right = st.columns(2)
-    target: dict[str, Any] = {
-        "source": "own",
-        "path": left.text_input("Folder of the fine-tuned model or adapter", key="own_path"),
-    }
-    target["no_base"] = right.checkbox(
-        "The model before fine-tuning is not to be had",
-        key="no_base",
-        help="Attacks that need it are switched off, with the reason.",
-    )
-    base = {
-        "source": "local",
-        "path": "" if target["no_base"] else right.text_input("Folder of the base model", key="own_base"),
-    }
-    target |= known_lists()
-    return {"base": base, "target": target}
 
 
-def only_lists() -> dict[str, Any]:
-    """A deployed system of which there is nothing but what it recommended."""
-    st.markdown(
-        "One recommendation a row: user, rank, and item, title or written text. A column question (history, no_history) may also "
-        "hold what is recommended to nobody in particular. Everybody who is on none of the three lists below is a third party."
-    )
-    target: dict[str, Any] = {"source": "lists"}
-    file = st.file_uploader(
-        "What was recommended (CSV, TSV, Parquet or JSON lines)",
-        type=["csv", "tsv", "txt", "parquet", "jsonl", "ndjson"],
-        key="served_lists",
-    )
-    if file is not None:
-        target["lists"] = str(_kept_list("served", file.getvalue(), Path(file.name).suffix))
-    target |= known_lists()
-    st.info(
-        "Only attacks that look at lists alone can run: choose them in the group “Black box” or “Served from a prompt”."
-    )
-    return {"base": {"source": "offline"}, "target": target}
+def choose_rest(document: dict[str, Any], default: Experiment, summary: dict[str, Any]) -> dict[str, Any]:
+    """Every other setting, with its default; what was chosen above stays as it was chosen."""
+    kind, target = default.kind, document["target"]
 
+    def ask(name: str, section: Section, above: dict[str, Any] | None = None) -> dict[str, Any]:
+        skip = frozenset(CHOSEN_ABOVE.get(name, set()) | NOT_ASKED[kind].get(name, set()))
+        # Each kind of target has widgets of its own, as it has defaults of its own.
+        key = name if kind == "language" else f"{kind}.{name}"
+        return {**forms.section_form(section, key, skip).model_dump(), **(above or {})}
 
-def known_lists() -> dict[str, str]:
-    """Who is known, who is to be judged, and whether the two can be compared."""
-    kept: dict[str, str] = {}
-    for column, (name, label) in zip(
-        st.columns(3),
-        {"members": "Known members", "held_out": "Known held-out users", "judged": "Users to judge"}.items(),
-        strict=True,
-    ):
-        file = column.file_uploader(f"{label} (one id a line)", type=["txt", "csv"], key=f"own_{name}")
-        if file is not None:
-            kept[name] = str(_kept_list(name, file.getvalue()))
-    exchangeable = st.checkbox(
-        "The users to judge, were they not members, would be like the held-out users I list: drawn from the same people, in "
-        "the same way, at the same time.",
-        key="exchangeable",
-    )
-    if not exchangeable:
-        st.info("Without this the p-values do not hold: they compare each judged person with the held-out users.")
-    return kept
-
-
-def _kept_list(name: str, content: bytes, suffix: str = ".txt") -> Path:
-    """The list in a private file that the background job can read."""
-    folder = frame.store().home / "lists"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{name}-", suffix=suffix, delete=False) as stream:
-        stream.write(content)
-    return Path(stream.name)
-
-
-def choose_rest(document: dict[str, Any]) -> dict[str, Any]:
-    """Every other setting, with its default."""
-    default = Experiment()
     with st.expander("All other settings"):
-        names = ["Windows", "Split", "Training", "LoRA", "Base model", "Distillation", "Views", "Evaluation", "World"]
-        tabs = st.tabs(names)
-        with tabs[0]:
-            document["prompt"] = {
-                **forms.section_form(default.prompt, "prompt", frozenset({"style"})).model_dump(),
-                **document["prompt"],
-            }
-        with tabs[1]:
-            document["split"] = forms.section_form(default.split, "split").model_dump()
-        with tabs[2]:
-            skip = frozenset({"epochs"})
-            document["target"]["training"] = {
-                **forms.section_form(default.target.training, "training", skip).model_dump(),
-                **document["target"].get("training", {}),
-            }
-        with tabs[3]:
-            document["target"]["lora"] = forms.section_form(default.target.lora, "lora").model_dump()
-        with tabs[4]:
-            skip = frozenset({"family", "source", "path", "hub_id", "revision"})
-            document["base"] = {**forms.section_form(default.base, "base", skip).model_dump(), **document["base"]}
-        with tabs[5]:
-            document["distillation"] = forms.section_form(default.distillation, "distillation").model_dump()
-        with tabs[6]:
-            st.caption("Ways of asking that only some attacks need; what no chosen attack needs is not asked.")
-            document["views"] = forms.section_form(default.views, "views").model_dump()
-        with tabs[7]:
-            document["evaluation"] = forms.section_form(default.evaluation, "evaluation").model_dump()
-        with tabs[8]:
-            null = st.checkbox(
-                "Null world: fine-tune on strangers, so that nobody audited is a member", key="null_world"
-            )
-            st.caption("A check of the whole line: honest attacks must then stay near 0.5.")
-            document["target"]["world"] = "null" if null else "members"
+        for title, tab in zip(TABS[kind], st.tabs(TABS[kind]), strict=True):
+            with tab:
+                if title in ("Windows", "History"):
+                    document["prompt"] = ask("prompt", default.prompt, document.get("prompt"))
+                elif title == "Split":
+                    document["split"] = ask("split", default.split)
+                elif title == "Training":
+                    target["training"] = ask("training", default.target.training, target.get("training"))
+                elif title == "LoRA":
+                    target["lora"] = ask("lora", default.target.lora)
+                elif title == "Base model":
+                    document["base"] = ask("base", default.base, document["base"])
+                elif title == "Distillation":
+                    document["distillation"] = ask("distillation", default.distillation)
+                elif title == "Views":
+                    st.caption("Ways of asking that only some attacks need; what no chosen attack needs is not asked.")
+                    document["views"] = ask("views", default.views)
+                elif title == "Evaluation":
+                    document["evaluation"] = ask("evaluation", default.evaluation)
+                elif title == "Recommender":
+                    document |= other_recommender_settings(document["recommender"], document["shadow"])
+                elif title == "Lists":
+                    document["recommender"] = lists_of_sequences(summary["items"])
+                else:
+                    target["world"] = choose_world()
     return document
+
+
+def choose_world() -> str:
+    """Whether the members are those who are audited, or strangers."""
+    null = st.checkbox("Null world: train on strangers, so that nobody audited is a member", key="null_world")
+    st.caption("A check of the whole line: honest attacks must then stay near 0.5.")
+    return "null" if null else "members"
 
 
 def set_up() -> None:
@@ -230,55 +175,41 @@ def set_up() -> None:
     with st.container(border=True):
         st.subheader("1 · Data")
         data, summary = choose_data()
-        styles = [n for n, s in PROMPT_STYLES.items() if summary["ratings"] or not s.needs_ratings]
-        style = (
-            st.segmented_control(
-                "Question put to the model",
-                styles,
-                default=styles[0],
-                format_func=lambda n: PROMPT_STYLES[n].title,
-                key="style",
-            )
-            or styles[0]
-        )
-        st.caption(PROMPT_STYLES[style].summary)
     with st.container(border=True):
         st.subheader("2 · Model")
-        model = choose_model()
-        if "source" not in model["target"] and "serving" not in model["target"]:
-            epochs = st.slider(
-                "Epochs of fine-tuning",
-                1,
-                30,
-                Experiment().target.training.epochs,
-                key="epochs",
-                help="More epochs, more memory of the members.",
-            )
-            model["target"]["training"] = {"epochs": epochs}
+        source = choose_source(summary["unit"])
+        default = defaults(source)
+        model = choose_model(source, summary)
     with st.container(border=True):
         st.subheader("3 · Attacks")
         # Filled when every setting below is known.
         cost = st.container()
-        attacks = choose_attacks()
-    document = {"data": data, "prompt": {"style": style}, **model, "attacks": attacks}
-    document = choose_rest(document)
+        attacks = choose_attacks(asked_so_far(model, default))
+    document = choose_rest({"data": data, **model, "attacks": attacks}, default, summary)
     with st.container(border=True):
         left, right = st.columns([3, 1])
-        suggested = suggested_name(document)
+        suggested = suggested_name(document, source)
         entered = left.text_input("Name", placeholder=suggested, max_chars=80, key="audit_name")
         document["name"] = entered.strip() or suggested
         document["seed"] = int(right.number_input("Seed", 0, 2**31 - 1, 0, key="seed"))
         launch(document, summary, cost)
 
 
-def suggested_name(document: dict[str, Any]) -> str:
+def suggested_name(document: dict[str, Any], source: str) -> str:
     """What a new audit is called unless it is given a name: its data and its model."""
     saved = {entry.key: entry.name for entry in library.saved(frame.store())}
     data = saved.get(document["data"].get("key", ""), "Built-in data")
-    source = document["target"].get("source") or document["base"]["source"]
-    model = FAMILIES.get(document["base"].get("family", ""), "") if source == "offline" else SOURCES[source]
-    how = "serving from its prompt" if "serving" in document["target"] else document["target"].get("tuning", "")
-    return ", ".join(part for part in (data, model, {"full": "", "lora": "LoRA"}.get(how, how)) if part)[:80]
+    target = document["target"]
+    if source == "offline":
+        model = FAMILIES[document["base"]["family"]]
+    elif source == "sequence":
+        model = SEQUENCE_FAMILIES[document["base"]["family"]][0]
+    elif source == "recommender":
+        model = RECOMMENDERS[document["recommender"]["kind"]][0].lower()
+    else:
+        model = SOURCES[source]
+    how = "serving from its prompt" if "serving" in target else {"lora": "LoRA"}.get(target.get("tuning", ""), "")
+    return ", ".join(part for part in (data, model, how) if part)[:80]
 
 
 def launch(document: dict[str, Any], summary: dict[str, Any], cost: DeltaGenerator) -> None:

@@ -7,14 +7,18 @@ import json
 import polars as pl
 import streamlit as st
 
+from mia_core.attacks.contract import NO_EVIDENCE
+from mia_core.experiment import SEQUENCE_FAMILIES
 from mia_core.report.export import metrics_document, users_csv
+from mia_core.report.protocols import ServedBothWays, both_ways, explain_both_ways
 from mia_core.report.removal import remove_audit
 from mia_core.report.results import AuditResult, Metric
-from mia_core.report.wording import explain_metric, headline
+from mia_core.report.wording import STATUS_CAVEATS, explain_metric, headline, percent_at_most, spread_in_short, use_of
 from mia_core.types import Role
 from mia_core.ui import charts, frame
-from mia_core.ui.attack_figures import LABELS, choose_attack, show_attacks
+from mia_core.ui.attack_figures import LABELS, cell, choose_attack, show_attacks
 from mia_core.ui.claim_cards import show_claims, show_gates
+from mia_core.ui.other_seeds import show_other_seeds
 
 FEATURES = {
     "loss": "Loss (nats per token)",
@@ -29,6 +33,11 @@ ROLES = {
     Role.KNOWN_HELD_OUT: "known held-out",
     Role.JUDGED: "judged",
     Role.PUBLIC: "public",
+}
+DRAWN_FROM = {"outputs": "What it says last", "correlation": "How items and positions go together"}
+MAP_CAPTIONS = {
+    "outputs": "Near one another lie users of whom the target expects the same next item.",
+    "correlation": "Near one another lie users whose items the target finds likely at the same places.",
 }
 
 
@@ -48,7 +57,12 @@ def show_headline(result: AuditResult) -> None:
     """What was found, and what a reader must know with it."""
     st.html(f'<p class="ms-lead">{headline(result)}</p>')
     if result.config["target"]["world"] == "members":
-        st.caption("Members: users whose data trained the model. Held-out users: comparable users whose data did not.")
+        use = use_of(result)
+        st.caption(
+            result.unit.say(
+                f"Members: users whose data {use.does}. Held-out users: comparable users whose data {use.does_not}."
+            )
+        )
     if result.notes:
         with st.container(border=True):
             st.markdown(":material/info: **Please note**")
@@ -58,32 +72,46 @@ def show_headline(result: AuditResult) -> None:
         result.metric(result.lead, name) for name in ("auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "balanced_accuracy")
     ]
     shown = [metric for metric in cards if metric is not None]
+    repeats = frame.repeats(result.key)
     for column, metric in zip(st.columns(max(1, len(shown))), shown, strict=False):
         column.metric(
             LABELS[metric.metric], _value(metric), help=explain_metric(metric, _confidence(result)), border=True
         )
-        column.caption(_interval(metric, _confidence(result)))
+        told = [_interval(metric, result)]
+        if metric.fpr_limit is not None:
+            limit = f"{percent_at_most(metric.fpr_limit)}, with {100 * _confidence(result):g}% confidence"
+            told.append(f"False alarms among all such {result.unit.many}: at most {limit}")
+        if result.valid and metric.metric in repeats.spread:
+            told.append(spread_in_short(metric.metric, repeats.spread[metric.metric]))
+        column.caption("  \n".join(told))
+    show_other_seeds(result, repeats)
 
 
 def show_curves(result: AuditResult) -> None:
     """ROC, linear and log-log, of one attack."""
+    if not frame.has_table(result.key, "roc"):
+        return
     st.subheader("How many members are recognised, at what price in false accusations", divider="gray")
     name = choose_attack(result, "Attack", "roc_attack")
     points = frame.table(result.key, "roc").filter(pl.col("attack") == name)
-    if result.attack(name).status == "demonstration":
-        st.warning(
-            "This attack met the answers it is tested on. Its curve shows how figures inflate, nothing about anybody."
-        )
+    if result.attack(name).status in NO_EVIDENCE:
+        st.warning(STATUS_CAVEATS[result.attack(name).status])
     left, right = st.columns(2, gap="medium")
     with left:
-        st.altair_chart(charts.roc(points, logarithmic=False), alt="ROC curve on linear axes", key="roc_linear")
+        picture = charts.roc(points, logarithmic=False, unit=result.unit)
+        st.altair_chart(picture, alt="ROC curve on linear axes", key="roc_linear")
         st.caption(
-            f"Linear axes. The dotted diagonal is guessing; the band is the {100 * _confidence(result):g}% interval over users."
+            f"Linear axes. The dotted diagonal is guessing; the band is the {100 * _confidence(result):g}% interval over "
+            f"{result.unit.many}."
         )
     with right:
-        st.altair_chart(charts.roc(points, logarithmic=True), alt="ROC curve on logarithmic axes", key="roc_log")
+        picture = charts.roc(points, logarithmic=True, unit=result.unit)
+        st.altair_chart(picture, alt="ROC curve on logarithmic axes", key="roc_log")
         st.caption(
-            "Logarithmic axes: the low end is what matters to a named person. Grey points rest on fewer than 10 false positives."
+            result.unit.say(
+                "Logarithmic axes: the low end is what matters to a named person. Grey points rest on fewer than 10 false "
+                "positives."
+            )
         )
     with st.popover("How this is computed", icon=":material/function:"):
         st.latex(
@@ -91,28 +119,99 @@ def show_curves(result: AuditResult) -> None:
         )
         st.latex(r"\mathrm{TPR@}x=\max_t\{\mathrm{TPR}(t):\mathrm{FPR}(t)\le x\}")
         st.markdown(
-            "One user is one observation. AUC intervals: DeLong on the logit scale; TPR: "
-            "bootstrap over users that chooses the threshold anew; rates: Clopper–Pearson."
+            f"One {result.unit.one} is one observation. AUC intervals: DeLong on the logit scale; TPR: bootstrap over "
+            f"{result.unit.many} that chooses the threshold anew; rates, and the upper limit of the FPR beside a TPR: "
+            "Clopper–Pearson."
         )
 
 
 def show_features(result: AuditResult) -> None:
-    """Distributions of every feature under every model."""
-    st.subheader("What the models show of members and of held-out users", divider="gray")
+    """Distributions of every feature under every model; a recommender that shows lists alone has none."""
     features = frame.table(result.key, "features")
+    if features.is_empty():
+        return
+    say = result.unit.say
+    st.subheader(say("What the models show of members and of held-out users"), divider="gray")
     models = features["model"].unique(maintain_order=True).to_list()
     model = (
         st.segmented_control("Model", models, default=models[0], format_func=view_title, key="feature_model")
         or models[0]
     )
     if model == "leaking":
-        st.warning("The leaking student met these very users, labels and all.")
+        st.warning(say("The leaking student met these very users, labels and all."))
     for pair in (("loss", "confidence"), ("entropy", "hidden")):
         for column, feature in zip(st.columns(2, gap="medium"), pair, strict=True):
             values = features.filter((pl.col("model") == model) & (pl.col("feature") == feature))
             with column:
-                label = f"{FEATURES[feature]}: members and held-out users under {view_title(model)}"
-                st.altair_chart(charts.densities(values, FEATURES[feature]), alt=label, key=f"density_{feature}")
+                title = FEATURES[feature]
+                if result.config["base"]["family"] in SEQUENCE_FAMILIES:
+                    title = title.replace("per token", "per item")
+                label = say(f"{title}: members and held-out users under {view_title(model)}")
+                picture = charts.densities(values, title, unit=result.unit)
+                st.altair_chart(picture, alt=label, key=f"density_{feature}")
+
+
+def show_both_ways(result: AuditResult) -> None:
+    """Attacks that ran as published, beside the same attacks with one recommender for everybody."""
+    rows = both_ways(result)
+    if not rows:
+        return
+    st.subheader("Two ways of serving", divider="gray")
+    say = result.unit.say
+    st.markdown(
+        say(
+            "As published, members are served by the recommender and everybody else is served what is popular: an attack then "
+            "tells two ways of serving apart. With one recommender for everybody, only what training left behind can tell."
+        )
+    )
+    if result.valid:
+        for sentence in explain_both_ways(rows):
+            st.markdown(f"- {say(sentence)}")
+    own = any(row.own_factors is not None for row in rows)
+    known = any(row.explained is not None for row in rows)
+    table = [
+        {
+            "Attack": row.title + (" (rule of one line)" if row.is_rule else ""),
+            "One recommender for everybody": cell(row.one_recommender),
+            **({"Members by their own vectors": cell(row.own_factors)} if own else {}),
+            "As published": cell(row.published),
+            **({"Explained by the rule": _explained(row)} if known else {}),
+        }
+        for row in rows
+    ]
+    column = {"Attack": st.column_config.TextColumn(pinned=True)}
+    st.dataframe(pl.DataFrame(table), hide_index=True, height=min(460, 38 + 35 * len(table)), column_config=column)
+    st.caption(
+        f"AUC with its {100 * _confidence(result):g}% interval. A published figure is explained where the interval of the rule "
+        "reaches at least the attack's estimate. “–” was not run."
+    )
+
+
+def _explained(row: ServedBothWays) -> str:
+    return "–" if row.explained is None else "yes" if row.explained else "no"
+
+
+def show_map(result: AuditResult) -> None:
+    """Who lies beside whom, by what the target says of them."""
+    if not frame.has_table(result.key, "map"):
+        return
+    say = result.unit.say
+    st.subheader("A map of what the target says", divider="gray")
+    ways = list(DRAWN_FROM)
+    way = (
+        st.segmented_control("Drawn from", ways, default=ways[0], format_func=DRAWN_FROM.__getitem__, key="map_from")
+        or ways[0]
+    )
+    places = frame.table(result.key, "map").filter(pl.col("drawn_from") == way)
+    label = say("A map of members and held-out users, by what the target says of them")
+    st.altair_chart(charts.people_map(places, result.unit), alt=label, key="map")
+    st.caption(
+        say(
+            f"{MAP_CAPTIONS[way]} Only neighbourhoods mean something: how far apart two clouds lie, and in which direction, "
+            "does not (t-SNE). Where members and held-out users lie mixed, this picture tells nobody apart. Point at a mark to "
+            "see which user it is."
+        )
+    )
 
 
 def show_quality(result: AuditResult) -> None:
@@ -132,33 +231,33 @@ def show_quality(result: AuditResult) -> None:
             st.dataframe(pl.DataFrame(rows), hide_index=True)
             negatives = result.config["evaluation"]["negatives"]
             st.caption(
-                f"The true next item of {result.quality[0].n} held-out users against {negatives} sampled others."
+                f"The true next item of {result.quality[0].n} held-out {result.unit.many} against {negatives} sampled others."
             )
         else:
             st.caption("Not measured in this audit (evaluation.ranked_users is 0).")
+    if not result.agreement:
+        return
     with right:
         st.subheader("Do the references agree with it?", divider="gray")
         rows = [
             {"Reference": view_title(a.reference), "KL (nats)": f"{a.kl:.3f}", "Same first choice": f"{a.top1:.0%}"}
             for a in result.agreement
         ]
-        if rows:
-            st.dataframe(pl.DataFrame(rows), hide_index=True)
-            st.caption("Per answer token, on windows that the reference never met.")
-        else:
-            st.caption("No references in this audit.")
+        st.dataframe(pl.DataFrame(rows), hide_index=True)
+        st.caption("Per answer token, on windows that the reference never met.")
 
 
 def show_users(result: AuditResult) -> None:
     """One row per user."""
-    st.subheader("Every user", divider="gray")
+    say = result.unit.say
+    st.subheader(say("Every user"), divider="gray")
     users = frame.table(result.key, "users")
     present = [role for role in ROLES if role in set(users["role"].unique()) and role != Role.PUBLIC]
     left, right = st.columns([2, 1])
     roles = left.multiselect(
         "Roles", present, default=[r for r in present if not r.known], format_func=ROLES.__getitem__
     )
-    wanted = right.text_input("User id contains", key="user_search")
+    wanted = right.text_input(say("User id contains"), key="user_search")
     chosen = users.filter(pl.col("role").is_in([str(role) for role in roles]))
     if wanted:
         chosen = chosen.filter(pl.col("user").str.contains(wanted, literal=True))
@@ -167,11 +266,11 @@ def show_users(result: AuditResult) -> None:
     if score in chosen.columns:
         chosen = chosen.sort(score, descending=True, nulls_last=True)
         names = {
-            "user": "user",
+            "user": result.unit.one,
             "role": "role",
             score: "score",
             p: "p-value",
-            f"p_stratum.{result.lead}": "p, like users",
+            f"p_stratum.{result.lead}": f"p, like {result.unit.many}",
             "named": "named",
             "windows": "windows",
             "history_length": "history",
@@ -179,7 +278,7 @@ def show_users(result: AuditResult) -> None:
         }
         view = chosen.select(pl.col(name).alias(short) for name, short in names.items() if name in chosen.columns)
     else:
-        view = chosen.select("user", "role", "windows", "history_length")
+        view = chosen.select(pl.col("user").alias(result.unit.one), "role", "windows", "history_length")
     event = st.dataframe(
         view,
         hide_index=True,
@@ -190,30 +289,31 @@ def show_users(result: AuditResult) -> None:
         column_config={
             "score": st.column_config.NumberColumn(format="%.3f", help="Higher = likelier member"),
             "p-value": st.column_config.NumberColumn(
-                format="%.2g", help="Share of comparable held-out users at least so member-like"
+                format="%.2g", help=say("Share of comparable held-out users at least so member-like")
             ),
-            "p, like users": st.column_config.NumberColumn(
-                format="%.3f", help="The same among held-out users of like history length and popularity alone"
+            f"p, like {result.unit.many}": st.column_config.NumberColumn(
+                format="%.3f", help=say("The same among held-out users of like history length and popularity alone")
             ),
             "named": st.column_config.CheckboxColumn(
                 help="Stands out by the lead attack at the false discovery rate of this audit"
             ),
             "popularity": st.column_config.NumberColumn(
-                format="%.3f", help="Mean share of public users who have the items"
+                format="%.3f", help=say("Mean share of public users who have the items")
             ),
         },
     )
     rows = event["selection"]["rows"]
     if rows and rows[0] < view.height:
-        frame.link(
-            "lookup", "Look this user up", ":material/person_search:", audit=result.key, user=str(view["user"][rows[0]])
-        )
+        user = str(view[result.unit.one][rows[0]])
+        frame.link("lookup", say("Look this user up"), ":material/person_search:", audit=result.key, user=user)
     else:
-        st.caption("Choose a row to look that user up. Scores of known users are out of fold; they have no p-value.")
+        st.caption(
+            say("Choose a row to look that user up. Scores of known users are out of fold; they have no p-value.")
+        )
     document = json.dumps(metrics_document(result, users), ensure_ascii=False, indent=1)
     first, second = st.columns(2)
     first.download_button(
-        "All users (CSV)", users_csv(users), "users.csv", "text/csv", icon=":material/download:", width="stretch"
+        say("All users (CSV)"), users_csv(users), "users.csv", "text/csv", icon=":material/download:", width="stretch"
     )
     second.download_button(
         "All figures (JSON)", document, "audit.json", "application/json", icon=":material/download:", width="stretch"
@@ -224,7 +324,9 @@ def show_origin(result: AuditResult) -> None:
     """How these figures came about."""
     with st.expander("How these figures came about"):
         roles = ", ".join(f"{count} {ROLES[Role(role)]}" for role, count in result.roles.items())
-        st.markdown(f"**Users**: {roles}. **Device**: {result.device}. **Run**: {result.created}.")
+        st.markdown(
+            f"**{result.unit.many.capitalize()}**: {roles}. **Device**: {result.device}. **Run**: {result.created}."
+        )
         rows = [{"Stage": s.name, "Seconds": round(s.seconds, 1), "From the store": s.cached} for s in result.stages]
         st.dataframe(pl.DataFrame(rows), hide_index=True)
         st.json(result.config, expanded=False)
@@ -253,11 +355,12 @@ def _confidence(result: AuditResult) -> float:
     return float(result.config["evaluation"]["confidence"])
 
 
-def _interval(metric: Metric, confidence: float) -> str:
+def _interval(metric: Metric, result: AuditResult) -> str:
     if metric.value is None or metric.low is None or metric.high is None:
         return metric.reason[:1].upper() + metric.reason[1:]
     shown = ".3f" if metric.metric in ("auc", "f1") else ".0%"
-    return f"{100 * confidence:g}% interval {metric.low:{shown}}–{metric.high:{shown}}, {metric.n:,} users"
+    limits = f"{metric.low:{shown}}–{metric.high:{shown}}"
+    return f"{100 * _confidence(result):g}% interval {limits}, {metric.n:,} {result.unit.many}"
 
 
 st.title("Results")
@@ -266,12 +369,13 @@ if key is None:
     frame.empty_state("There is no finished audit yet. The demo takes about a minute.", "Run the demo", "start")
 else:
     found = frame.result(key)
-    st.text(found.name)
     show_gates(found)
     show_headline(found)
     show_curves(found)
     show_features(found)
+    show_map(found)
     show_attacks(found)
+    show_both_ways(found)
     show_claims(found)
     show_quality(found)
     show_users(found)

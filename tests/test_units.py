@@ -17,7 +17,6 @@ from rich.console import Console
 from mia_core.cohort import cohort_document, judge_cohort
 from mia_core.data.synthetic import generate
 from mia_core.errors import DataError, NotFound
-from mia_core.experiment import Synthetic
 from mia_core.pipeline import run_audit
 from mia_core.report.lookup import lookup_user, weigh
 from mia_core.report.repeats import find_repeats
@@ -35,14 +34,13 @@ from mia_core.report.wording import (
     explain_role,
     headline,
     no_posterior,
-    no_repeats,
     use_of,
 )
 from mia_core.store import Store
 from mia_core.terminal import show_audits, show_cohort, show_lookup, show_report
 from mia_core.types import SESSION, USER, Metric, Role
 from tests.report.test_wording import cohort, looked_up, with_figures, with_target
-from tests.test_pipeline import DATA, TINY, tiny
+from tests.test_pipeline import TINY, tiny
 
 OF_USERS = re.compile(r"\b(users?|persons?|people|who|whom)\b", re.IGNORECASE)
 ONE_PERSON = "A session is no person: those of one person may stand on both sides of the split"
@@ -64,7 +62,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def of_sessions(shared: Store, tmp_path_factory: pytest.TempPathFactory) -> AuditResult:
     """A whole audit, placebo and all, of a file of clicks."""
     path = tmp_path_factory.mktemp("data") / "clicks.csv"
-    made = generate(Synthetic(**DATA["synthetic"]), 0).frame
+    made = generate(tiny().data.synthetic, 0).frame
     made.select(session=pl.col("user").str.slice(5), item="item", timestamp="timestamp").write_csv(path)
     names = ["loss", "ensemble", "biased_mia"]
     experiment = tiny(

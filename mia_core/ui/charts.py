@@ -11,7 +11,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from mia_core.types import Role
+from mia_core.types import USER, Role, Unit
 
 MEMBER, HELD_OUT = "#0072B2", "#D55E00"
 MEMBER_LABEL, HELD_OUT_LABEL = "Members", "Held-out users"
@@ -21,31 +21,25 @@ LABEL = "#7d8791"
 """Text in a chart: dark enough on light, light enough on dark."""
 BINS = 40
 FEWEST_FALSE_POSITIVES = 10
+MOST_MARKS = 2_000
 
-_GROUP = alt.Color(
-    "group:N",
-    scale=alt.Scale(domain=[MEMBER_LABEL, HELD_OUT_LABEL], range=[MEMBER, HELD_OUT]),
-    legend=alt.Legend(title=None, orient="top", symbolType="square", symbolOpacity=1, symbolStrokeWidth=0),
-)
-_DASH = alt.StrokeDash(
-    "group:N", scale=alt.Scale(domain=[MEMBER_LABEL, HELD_OUT_LABEL], range=[[1, 0], [6, 4]]), legend=None
-)
+_LEGEND = alt.Legend(title=None, orient="top", symbolType="square", symbolOpacity=1, symbolStrokeWidth=0)
 
 
-def densities(values: pl.DataFrame, title: str, bins: int = BINS) -> alt.Chart | alt.LayerChart:
+def densities(values: pl.DataFrame, title: str, bins: int = BINS, unit: Unit = USER) -> alt.Chart | alt.LayerChart:
     """Two step densities of one value, members against held-out users.
 
     Args:
         values: role, value; other roles than members and held-out users are left out, nulls too.
     """
-    return alt.LayerChart(layer=_steps(binned(values, bins), title)).properties(height=230)
+    return alt.LayerChart(layer=_steps(binned(values, bins, unit), title, unit)).properties(height=230)
 
 
-def binned(values: pl.DataFrame, bins: int = BINS) -> pl.DataFrame:
+def binned(values: pl.DataFrame, bins: int = BINS, unit: Unit = USER) -> pl.DataFrame:
     """group, value (left edge), share: each group's histogram over common bins, as shares of the group."""
     groups = {
         MEMBER_LABEL: values.filter(pl.col("role").is_in([Role.KNOWN_MEMBER, Role.AUDITED_MEMBER])),
-        HELD_OUT_LABEL: values.filter(pl.col("role").is_in([Role.KNOWN_HELD_OUT, Role.AUDITED_HELD_OUT])),
+        unit.say(HELD_OUT_LABEL): values.filter(pl.col("role").is_in([Role.KNOWN_HELD_OUT, Role.AUDITED_HELD_OUT])),
     }
     arrays = {name: part["value"].drop_nulls().to_numpy() for name, part in groups.items()}
     return _binned(arrays, bins)
@@ -67,23 +61,31 @@ def _binned(arrays: dict[str, np.ndarray], bins: int) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def _steps(steps: pl.DataFrame, title: str) -> list[alt.Chart]:
+def _steps(steps: pl.DataFrame, title: str, unit: Unit) -> list[alt.Chart]:
+    groups = [MEMBER_LABEL, unit.say(HELD_OUT_LABEL)]
+    colour = alt.Color("group:N", scale=alt.Scale(domain=groups, range=[MEMBER, HELD_OUT]), legend=_LEGEND)
+    dash = alt.StrokeDash("group:N", scale=alt.Scale(domain=groups, range=[[1, 0], [6, 4]]), legend=None)
     x = alt.X("value:Q", title=title, scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickCount=5))
     y = alt.Y("share:Q", title="Share of group", axis=alt.Axis(format="%", tickCount=4))
     tips = ["group:N", alt.Tooltip("value:Q", format=".3f"), alt.Tooltip("share:Q", format=".1%")]
     base = alt.Chart(steps)
-    area = base.mark_area(interpolate="step-after", opacity=0.16).encode(x=x, y=y.stack(None), color=_GROUP)
+    area = base.mark_area(interpolate="step-after", opacity=0.16).encode(x=x, y=y.stack(None), color=colour)
     line = base.mark_line(interpolate="step-after", strokeWidth=2)
-    return [area, line.encode(x=x, y=y, color=_GROUP, strokeDash=_DASH, tooltip=tips)]
+    return [area, line.encode(x=x, y=y, color=colour, strokeDash=dash, tooltip=tips)]
 
 
-def place(member_scores: Sequence[float], held_out_scores: Sequence[float], score: float) -> alt.Chart | alt.LayerChart:
+def place(
+    member_scores: Sequence[float], held_out_scores: Sequence[float], score: float, unit: Unit = USER
+) -> alt.Chart | alt.LayerChart:
     """Where one person's score lies in both distributions."""
-    arrays = {MEMBER_LABEL: np.asarray(member_scores, float), HELD_OUT_LABEL: np.asarray(held_out_scores, float)}
+    groups = [MEMBER_LABEL, unit.say(HELD_OUT_LABEL)]
+    arrays = {
+        name: np.asarray(scores, float) for name, scores in zip(groups, (member_scores, held_out_scores), strict=True)
+    }
     everything = np.concatenate([*arrays.values(), [score]])
     arrays = {name: array[np.isfinite(array)] for name, array in arrays.items()}
-    distributions = _steps(_binned(arrays, 30), "Score (further right = more member-like)")
-    subject = alt.Chart(pl.DataFrame({"value": [score], "label": ["this person"]}))
+    distributions = _steps(_binned(arrays, 30), "Score (further right = more member-like)", unit)
+    subject = alt.Chart(pl.DataFrame({"value": [score], "label": [unit.say("this person")]}))
     rule = subject.mark_rule(color=SUBJECT, strokeWidth=3).encode(
         x="value:Q", tooltip=[alt.Tooltip("value:Q", title="score", format=".3f")]
     )
@@ -99,7 +101,7 @@ def place(member_scores: Sequence[float], held_out_scores: Sequence[float], scor
     return alt.LayerChart(layer=[*distributions, rule, label]).properties(height=290)
 
 
-def roc(points: pl.DataFrame, *, logarithmic: bool) -> alt.Chart | alt.LayerChart:
+def roc(points: pl.DataFrame, *, logarithmic: bool, unit: Unit = USER) -> alt.Chart | alt.LayerChart:
     """The ROC curve of one attack with its interval band, and the diagonal of chance.
 
     Args:
@@ -113,7 +115,8 @@ def roc(points: pl.DataFrame, *, logarithmic: bool) -> alt.Chart | alt.LayerChar
     kind = {"type": "log", "domain": [floor, 1]} if logarithmic else {"domain": [0, 1]}
     decades = [10.0**-power for power in range(round(-np.log10(floor)) + 1)]
     axis = alt.Axis(format="~p", values=decades) if logarithmic else alt.Axis(format="~%", tickCount=5)
-    x = alt.X("fpr:Q", title="Held-out users wrongly accused (FPR)", scale=alt.Scale(**kind), axis=axis)
+    accused = unit.say("Held-out users wrongly accused (FPR)")
+    x = alt.X("fpr:Q", title=accused, scale=alt.Scale(**kind), axis=axis)
     y = alt.Y("tpr:Q", title="Members recognised (TPR)", scale=alt.Scale(**kind), axis=axis)
     tips = [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("fpr", "tpr", "low", "high")] + ["false_positives:Q"]
     base = alt.Chart(points)
@@ -148,12 +151,14 @@ def auc_by_attack(rows: pl.DataFrame, domain: tuple[float, float] | None = None)
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)
     x = alt.X("value:Q", title="AUC (0.5 = chance, 1 = perfect)", scale=scale, axis=alt.Axis(tickCount=5))
     y = alt.Y("title:N", title=None, sort=rows["title"].to_list(), axis=None)
-    statuses = ["honest", "published", "demonstration"]
+    statuses = ["honest", "published", "confounded", "demonstration"]
     # What kind of attack it is matters only where there are several kinds.
     legend = alt.Legend(title=None, orient="top") if rows["status"].n_unique() > 1 else None
-    colour = alt.Color("status:N", scale=alt.Scale(domain=statuses, range=[MEMBER, QUIET, "#9a6b00"]), legend=legend)
+    colour = alt.Color(
+        "status:N", scale=alt.Scale(domain=statuses, range=[MEMBER, QUIET, "#CC79A7", "#9a6b00"]), legend=legend
+    )
     shape = alt.Shape(
-        "status:N", scale=alt.Scale(domain=statuses, range=["circle", "square", "triangle-up"]), legend=legend
+        "status:N", scale=alt.Scale(domain=statuses, range=["circle", "square", "cross", "triangle-up"]), legend=legend
     )
     base = alt.Chart(rows)
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="", scale=scale), x2="high:Q", y=y, color=colour)
@@ -197,14 +202,14 @@ def battery(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
     return alt.LayerChart(layer=[cells, text]).properties(height=alt.Step(22), width=alt.Step(74))
 
 
-def list_bound(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
+def list_bound(rows: pl.DataFrame, unit: Unit = USER) -> alt.Chart | alt.LayerChart:
     """How many of a list may be wrong at most, for every length of the list.
 
     Args:
         rows: listed, wrong_at_most.
     """
     thinned = rows.gather(np.unique(np.linspace(0, rows.height - 1, 400).round().astype(int)))
-    x = alt.X("listed:Q", title="Users on the list, smallest p-values first")
+    x = alt.X("listed:Q", title=unit.say("Users on the list, smallest p-values first"))
     base = alt.Chart(thinned)
     tips = ["listed:Q", "wrong_at_most:Q"]
     wrong = base.mark_area(color=HELD_OUT, opacity=0.25, line={"color": HELD_OUT, "strokeDash": [6, 4]}).encode(
@@ -212,6 +217,42 @@ def list_bound(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
     )
     everybody = base.mark_line(color=QUIET, strokeDash=[3, 4]).encode(x=x, y="listed:Q")
     return alt.LayerChart(layer=[wrong, everybody]).properties(height=230)
+
+
+def people_map(places: pl.DataFrame, unit: Unit = USER) -> alt.Chart | alt.LayerChart:
+    """Who lies beside whom: members as blue circles, held-out users as vermillion triangles.
+
+    Args:
+        places: user, role, x, y; of other roles, or without a place, nobody is shown; of more than 2,000, as many are.
+    """
+    members = pl.col("role").is_in([Role.KNOWN_MEMBER, Role.AUDITED_MEMBER])
+    others = pl.col("role").is_in([Role.KNOWN_HELD_OUT, Role.AUDITED_HELD_OUT])
+    shown = places.filter((members | others) & pl.col("x").is_finite() & pl.col("y").is_finite())
+    # Drawn in a mixed order, so that neither group covers the other.
+    shown = shown.sample(min(shown.height, MOST_MARKS), seed=0, shuffle=True)
+    groups = [MEMBER_LABEL, unit.say(HELD_OUT_LABEL)]
+    shown = shown.select(
+        "user",
+        "x",
+        "y",
+        group=pl.when(members).then(pl.lit(groups[0])).otherwise(pl.lit(groups[1])),
+        role=pl.col("role").str.replace("held_out", "held-out").str.replace("_", " "),
+    )
+    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, symbolSize=70)
+    nowhere = alt.Axis(labels=False, ticks=False, grid=False, title=None, domain=False)
+    tips = [alt.Tooltip("user:N", title=unit.one), alt.Tooltip("role:N")]
+    return (
+        alt.Chart(shown)
+        .mark_point(filled=True, opacity=0.65, size=34)
+        .encode(
+            x=alt.X("x:Q", axis=nowhere, scale=alt.Scale(zero=False, padding=12)),
+            y=alt.Y("y:Q", axis=nowhere, scale=alt.Scale(zero=False, padding=12)),
+            color=alt.Color("group:N", scale=alt.Scale(domain=groups, range=[MEMBER, HELD_OUT]), legend=legend),
+            shape=alt.Shape("group:N", scale=alt.Scale(domain=groups, range=["circle", "triangle-up"]), legend=legend),
+            tooltip=tips,
+        )
+        .properties(height=440)
+    )
 
 
 def histogram(values: Sequence[float], title: str, count_title: str, bins: int = 30) -> alt.Chart | alt.LayerChart:

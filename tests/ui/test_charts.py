@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mia_core.types import Role
+from mia_core.types import SESSION, Role
 from mia_core.ui import charts
 
 
@@ -67,6 +67,31 @@ def test_the_person_stands_among_both_distributions() -> None:
     data = rows_of(chart)
     assert any(row.get("label") == "this person" and row["value"] == 2.5 for rows in data for row in rows)
     assert {row["group"] for rows in data for row in rows if "group" in row} == {"Members", "Held-out users"}
+
+
+def test_a_map_shows_at_most_two_thousand_members_and_held_out_users() -> None:
+    many = people(6_000)
+    places = many.select("role", user=pl.int_range(pl.len()).cast(pl.String), x=pl.col("value"), y=-pl.col("value"))
+    places = places.with_columns(x=pl.when(pl.col("user") == "0").then(float("nan")).otherwise("x"))
+    chart = charts.people_map(places)
+    (shown,) = rows_of(chart)
+    assert len(shown) == 2_000
+    assert {(row["group"], row["role"].split()[-1]) for row in shown} == {
+        ("Members", "member"),
+        ("Held-out users", "held-out"),
+    }
+    assert not any(row["user"] == "0" for row in rows_of(charts.people_map(places.head(5)))[0])
+    assert "'range': ['#0072B2', '#D55E00']" in text(chart)
+    assert "'range': ['circle', 'triangle-up']" in text(chart)
+
+
+def test_a_map_of_sessions_calls_them_so() -> None:
+    places = pl.DataFrame({"user": ["s1"], "role": [str(Role.AUDITED_HELD_OUT)], "x": [0.0], "y": [1.0]})
+    chart = charts.people_map(places, SESSION)
+    assert rows_of(chart) == [
+        [{"user": "s1", "role": "audited held-out", "x": 0.0, "y": 1.0, "group": "Held-out sessions"}]
+    ]
+    assert "'title': 'session'" in text(chart)
 
 
 def test_nobody_makes_an_empty_chart_not_a_fault() -> None:

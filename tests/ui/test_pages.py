@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from mia_core.experiment import Experiment, Synthetic, load_experiment, to_toml
 from mia_core.jobs.queue import Queue
 from mia_core.report.results import AttackComparison, AuditResult, Claims
 from mia_core.store import Store
+from mia_core.types import Gate
 from mia_core.ui.attack_choice import PRESETS
 
 Open = Callable[..., AppTest]
+OF_ITEMS_ALONE = set(GROUPS["recommenders"].attacks) - {"shadow_free", "list_popularity"}
+"""Attacks that a language model cannot be put to: they need a recommender that ranks items."""
 FORBIDDEN = ("proves", "no leakage", "compliant", "Traceback")
 
 
@@ -279,14 +283,14 @@ def test_a_set_of_attacks_is_one_click_and_each_can_be_taken_off(open_page: Open
     assert app.segmented_control("attack_preset").value is None
     section = launched(app, store)
     assert section["shadows"] == 7
-    assert set(section["names"]) == set(ATTACKS) - {"poisoning"}
+    assert set(section["names"]) == set(ATTACKS) - {"poisoning"} - OF_ITEMS_ALONE
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", PRESETS["language"])
 def test_every_set_of_attacks_can_be_launched(preset: str, open_page: Open, store: Store) -> None:
     app = open_page("audit")
     app.segmented_control("attack_preset").set_value(preset).run()
-    assert set(launched(app, store)["names"]) == set(PRESETS[preset][1])
+    assert set(launched(app, store)["names"]) == set(PRESETS["language"][preset][1]) - OF_ITEMS_ALONE
 
 
 def test_whole_groups_are_ticked_and_cleared(open_page: Open, store: Store) -> None:
@@ -419,3 +423,103 @@ def test_a_list_of_users_is_judged_together(
     no_fault(app)
     assert "6 known users" in words(app)
     assert "looks trained on" not in words(app)
+
+
+def reseeded(result: AuditResult, seed: int, auc: float) -> AuditResult:
+    """The same audit under another seed, with another AUC of its lead attack."""
+    metrics = [
+        dataclasses.replace(metric, value=auc) if (metric.attack, metric.metric) == (result.lead, "auc") else metric
+        for metric in result.metrics
+    ]
+    config = {**result.config, "seed": seed}
+    return dataclasses.replace(result, key=f"{seed:064x}", name=f"Seeds: {seed}", config=config, metrics=metrics)
+
+
+def test_other_seeds_stand_beside_the_interval(
+    open_page: Open, saved: AuditResult, save_audit: Callable[..., AuditResult]
+) -> None:
+    save_audit(reseeded(saved, 8, 0.8), "point")
+    save_audit(reseeded(saved, 9, 0.7), "point")
+    app = open_page("results")
+    no_fault(app)
+    auc = saved.metric("distillation", "auc")
+    assert auc is not None
+    assert f"3 seeds 0.700–{auc.value:.3f}, standard deviation" in words(app)
+    assert "Run with 3 seeds, this one included" in words(app)
+    assert not any(button.key == "repeat_seeds" for button in app.button)
+
+
+def test_an_audit_of_one_seed_is_repeated_in_the_background(open_page: Open, saved: AuditResult, store: Store) -> None:
+    app = open_page("results")
+    assert "it is not known how far chance in drawing users, splitting and training moves" in words(app)
+    assert f"python -m mia_core study --repeat {saved.key[:12]}" in words(app)
+    app.button("repeat_seeds").click().run()
+    no_fault(app)
+    (job,) = Queue(store.home).jobs()
+    assert job.kind == "study"
+    assert job.payload["study"]["vary"] == {"seed": [0, 1, 2]}
+    assert [title.value for title in app.title] == ["Studies"]
+    assert app.query_params["job"] == job.id
+    # As long as it goes on, nobody starts it a second time.
+    app = open_page("results")
+    no_fault(app)
+    assert not any(button.key == "repeat_seeds" for button in app.button)
+    assert "Other seeds are being run" in [link.proto.label for link in app.get("page_link")]
+
+
+def test_what_is_not_valid_or_of_another_version_is_not_repeated(
+    open_page: Open, make_result: Callable[..., AuditResult], save_audit: Callable[..., AuditResult]
+) -> None:
+    plain = make_result()
+    old = save_audit(make_result(config={**plain.config, "forgotten": 1}))
+    app = open_page("results", audit=old.key)
+    no_fault(app)
+    assert "cannot be repeated as it was" in words(app)
+    failed = [Gate("null", False, 0.9, 0.001, 140, "It failed.", "Look at the split.")]
+    invalid = save_audit(make_result(key="f" * 64, gates=failed))
+    app = open_page("results", audit=invalid.key)
+    no_fault(app)
+    assert "other seed" not in words(app)
+    assert not any(button.key == "repeat_seeds" for button in app.button)
+
+
+def test_a_rate_has_the_limit_of_its_false_alarms_beside_it(open_page: Open, saved: AuditResult) -> None:
+    app = open_page("results")
+    rate = saved.metric("distillation", "tpr_at_fpr_0.05")
+    assert rate is not None
+    assert rate.fpr_limit is not None
+    (limit,) = re.findall(r"False alarms among all such users: at most ([\d.]+)%, with 95% confidence", words(app))
+    assert 0 <= float(limit) - 100 * rate.fpr_limit < 0.1
+    (table,) = [frame.value for frame in app.dataframe if "Found at 5% false alarms" in frame.value.columns]
+    cells = dict(zip(table["Attack"], table["Found at 5% false alarms"], strict=True))
+    assert cells["Distillation (lead)"].endswith(f"FPR ≤ {limit}%")
+
+
+def test_points_of_studies_are_opened_by_their_address_and_not_offered_among_audits(
+    open_page: Open, saved: AuditResult, save_audit: Callable[..., AuditResult]
+) -> None:
+    point = save_audit(reseeded(saved, 8, 0.8), "point")
+    app = open_page("results")
+    assert app.query_params["audit"] == saved.key
+    assert not app.selectbox or "chosen_audit" not in [box.key for box in app.selectbox]
+    for page in ("results", "lookup", "cohort"):
+        app = open_page(page, audit=point.key)
+        no_fault(app)
+        assert len(app.selectbox("chosen_audit").options) == 2
+        assert "not in this store" not in words(app)
+        app.selectbox("chosen_audit").select(saved.key).run()
+        no_fault(app)
+        assert app.query_params["audit"] == saved.key
+
+
+def test_the_start_page_lists_audits_and_no_points_of_studies(
+    open_page: Open, saved: AuditResult, save_audit: Callable[..., AuditResult], store: Store
+) -> None:
+    queue = Queue(store.home)
+    for kind, result in (("audit", saved), ("study", save_audit(reseeded(saved, 8, 0.8), "point"))):
+        job = queue.submit(kind, result.name, {})
+        queue.claim()
+        queue.finish(job.id, result.key)
+    app = open_page("start")
+    assert "Tiny audit" in [text.value for text in app.text]
+    assert "Seeds: 8" not in words(app)
