@@ -203,8 +203,12 @@ class Recommender(Section):
     """Items drawn for every interaction that count as not wanted."""
     neighbours: Annotated[int, Field(ge=1, le=10_000)] = 50
     """Item-based: so many most similar items count."""
-    ridge: Annotated[float, Field(gt=0)] = 0.1
-    """Latent factor: penalty with which a history is turned into a user's vector."""
+    ridge: Annotated[float, Field(gt=0)] = 5.0
+    """Latent factor: how firmly the vector of somebody who is served by their history is held near the average user's. About
+    1 / (learning_rate · epochs) serves a trained user most like their own vector does."""
+    left_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of each member's interactions, drawn at random, that the target is not trained on, so that it can be asked of
+    single interactions whether they were used. 0: it is not asked."""
     length: Annotated[int, Field(ge=2, le=1_000)] = 100
     """Items of a served list."""
     candidates: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -233,6 +237,8 @@ class Target(Section):
     tuning: Literal["full", "lora"] = "full"
     lora: Lora = Lora()
     training: Training = Training(epochs=6, learning_rate=2e-3)
+    copies: Annotated[int, Field(ge=0, le=100)] = 0
+    """Copies of each training history in which one item is swapped for one of its ten nearest (sequence recommenders)."""
     world: Literal["members", "null"] = "members"
     """null: fine-tuned on an independent half of the public users instead, so that nobody audited is a member."""
     path: str = ""
@@ -443,6 +449,11 @@ class Experiment(Section):
                 f'distillation.student.family is "{student.family}" and base.family "{self.base.family}"; one reads items, the '
                 "other words: choose both of one kind"
             )
+        if self.target.copies and self.kind != "sequence":
+            raise ValueError(
+                f"target.copies is {self.target.copies}; copies are made for sequence recommenders, base.family = 'xlnet' or "
+                "'sasrec': set it to 0"
+            )
         if self.kind == "language":
             if whole and self.target.source == "fine-tune":
                 raise ValueError(
@@ -495,7 +506,7 @@ KIND_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "recommender": {
         "prompt": {"style": "whole_history", "history": 99_999, "windows": 1},
-        "attacks": {"names": ("recommenders",), "lead": "biased_mia"},
+        "attacks": {"names": ("recommenders", "reference_recommendation"), "lead": "biased_mia"},
     },
 }
 """What the settings are where nothing else is said, for targets that are no language models."""

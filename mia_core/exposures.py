@@ -89,7 +89,19 @@ class Exposures:
     def recommender(self) -> Recommender:
         """The audited classic recommender, trained on the members."""
         run = self.run
-        return self._classic("target", estimate.TARGET, run.experiment.recommender, run.members_trained_on)
+        settings, members = run.experiment.recommender, run.members_trained_on
+        return self._classic("target", estimate.TARGET, settings, members, settings.left_out)
+
+    def trained_on(self, members: Sequence[str], left_out: float) -> scipy.sparse.csr_array:
+        """(n, n_items) 1 where a member's interaction trains: all but a share of each member's, drawn at random."""
+        histories = self.histories(self.run.windows(members))
+        if left_out:
+            for row, user in enumerate(members):
+                mine = slice(histories.indptr[row], histories.indptr[row + 1])
+                order = generator(self.run.experiment.seed, "left out", user).permutation(mine.stop - mine.start)
+                histories.data[mine][order[: round(left_out * len(order))]] = 0
+            histories.eliminate_zeros()
+        return histories
 
     @cached_property
     def target(self) -> World:
@@ -116,11 +128,13 @@ class Exposures:
 
     @cached_property
     def item_vectors(self) -> np.ndarray:
-        """(n_items, factors) float32 latent factors of the other public people: how the auditor compares items."""
-        settings = Settings(kind="latent_factor")
-        found = self._classic("item vectors", estimate.ITEM_VECTORS, settings, self._public_half(1))
+        """(n_items, factors) float32 latent factors of the other public people: how the auditor compares items; 0 where
+        none of them has the item."""
+        users = self._public_half(1)
+        found = self._classic("item vectors", estimate.ITEM_VECTORS, Settings(kind="latent_factor"), users)
         assert isinstance(found, LatentFactor)  # noqa: S101 - that is what was asked for
-        return found.item_vectors
+        known = self.histories(self.run.windows(users)).sum(axis=0) > 0
+        return np.where(np.asarray(known).reshape(-1, 1), found.item_vectors, np.float32(0))
 
     def lists(self, need: str, samples: Samples, world: World) -> np.ndarray:
         """(n, length) catalogue positions of what is served to each sample's user, best first.
@@ -190,15 +204,23 @@ class Exposures:
         half = len(public) // 2
         return public[:half] if part == 0 else public[half:]
 
-    def _classic(self, purpose: str, stage: str, settings: Settings, members: Sequence[str]) -> Recommender:
+    def _classic(
+        self, purpose: str, stage: str, settings: Settings, members: Sequence[str], left_out: float = 0.0
+    ) -> Recommender:
         run = self.run
         # How somebody is served changes no weight.
-        trained = settings.model_dump(exclude={"length", "candidates", "ridge"})
-        asked = {"purpose": purpose, "settings": trained, "seed": run.experiment.seed, "users": list(members)}
+        trained = settings.model_dump(exclude={"length", "candidates", "ridge", "left_out"})
+        asked = {
+            "purpose": purpose,
+            "settings": trained,
+            "left_out": left_out,
+            "seed": run.experiment.seed,
+            "users": list(members),
+        }
         key = content_key("recommender", VERSION, {**asked, "prompt": run.experiment.prompt}, [run.split_key])
 
         def write(folder: Path) -> None:
-            histories = self.histories(run.windows(members))
+            histories = self.trained_on(members, left_out)
             seed = derive_seed(run.experiment.seed, "recommender", purpose)
             RECOMMENDERS[settings.kind].fit(settings, histories, seed, run.progress.advance).write(folder)
 

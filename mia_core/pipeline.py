@@ -42,6 +42,7 @@ from mia_core.models.ranking import (
 from mia_core.observe.output_vectors import output_vectors
 from mia_core.report.results import Agreement, AttackSummary, AuditResult, Quality, read_result
 from mia_core.seeds import derive_seed, generator
+from mia_core.single_interactions import interaction_figures
 from mia_core.stages import VERSION, Run, open_interactions
 from mia_core.store import Store
 from mia_core.tasks import WhileWanted, in_background, spare_cores
@@ -219,6 +220,7 @@ def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _F
         device=device_name(run.device),
         gates=gates,
         claims=claims,
+        interactions=interaction_figures(run) if config.kind == "recommender" else [],
         artifacts=sorted(run.used),
         versions={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "scikit-learn")},
     )

@@ -16,6 +16,7 @@ import polars as pl
 from mia_core import estimate
 from mia_core.attacks.evidence import Background
 from mia_core.data import formats, library, synthetic
+from mia_core.data.augmentation import augmented
 from mia_core.data.interactions import Interactions
 from mia_core.data.lists import ServedLists, read_lists
 from mia_core.data.prompts import (
@@ -394,13 +395,7 @@ class Run:
         invented = self.writer.write(names, windows)
         plain = self.examples.before(samples, samples, frozenset())
         shown = self.examples.before(invented, invented, frozenset(names))
-        return Samples(
-            users=plain.users + shown.users,
-            user_index=np.concatenate([plain.user_index, shown.user_index + len(plain.users)]),
-            prompts=plain.prompts + shown.prompts,
-            answers=plain.answers + shown.answers,
-            windows=plain.windows + shown.windows,
-        )
+        return plain.joined(shown)
 
     @cached_property
     def examples(self) -> Examples:
@@ -428,6 +423,7 @@ class Run:
         settings = {
             "purpose": purpose,
             "start": config.start,
+            "copies": config.copies,
             "tuning": config.tuning,
             "lora": config.lora if config.tuning == "lora" else None,
             "training": config.training,
@@ -444,12 +440,24 @@ class Run:
             samples = self.windows(users)
             if not len(samples):
                 raise DataError("no user who trains the target fills a window; choose a shorter prompt.history")
+            if config.copies:
+                samples = samples.joined(self._with_one_item_swapped(samples, config.copies))
             self._fit(model, samples, loss, config.training, key, purpose)
             save(model, folder)
 
         with self.stage(stage):
             folder = self.build(key, "model", write, keep=purpose == "target")
         return self._saved(key, folder, base)
+
+    def _with_one_item_swapped(self, samples: Samples, copies: int) -> Samples:
+        """Copies of the samples that train with them; they are never scored, so they have no role but their parent's."""
+        place, items = self.catalogue.position, self.catalogue.items
+        sequences = [[place[event.item] for event in window] for window in samples.windows]
+        made = augmented(sequences, self.catalogue.similarity.nearest(), copies, self.experiment.seed)
+        names = [f"\ncopy {i}" for i in range(len(made.sequences))]
+        return self.writer.write(
+            names, [[[self.writer.event(items[i]) for i in sequence]] for sequence in made.sequences]
+        )
 
     def _trainable(self, model: Any, purpose: str) -> Any:
         if self.experiment.target.tuning == "lora":
@@ -461,9 +469,7 @@ class Run:
             return Model(key, lambda: load_adapter(start.load(), folder, trainable=trainable), folder)
         return Model(key, lambda: opened(folder, self.device), folder)
 
-    def _fit(
-        self, model: Any, samples: Samples, loss: BatchLoss, training: Training, key: str, purpose: str
-    ) -> None:
+    def _fit(self, model: Any, samples: Samples, loss: BatchLoss, training: Training, key: str, purpose: str) -> None:
         validation = self.windows(self.public) if training.early_stop and purpose != "base" else None
         fit(
             model,

@@ -99,7 +99,7 @@ class ProgressBars:
 
 def show_report(console: Console, result: AuditResult, repeats: Repeats) -> None:
     """Headline, table of attacks, what other seeds gave, quality of the recommendations, notes."""
-    from mia_core.report.wording import claim_sentences, explain_repeats, headline, no_repeats
+    from mia_core.report.wording import claim_sentences, explain_repeats, headline, interaction_sentences, no_repeats
 
     console.print(Text(printable(result.name), style="bold"), Text(result.key[:KEY_SHOWN], style="dim"))
     for gate in result.gates:
@@ -114,7 +114,7 @@ def show_report(console: Console, result: AuditResult, repeats: Repeats) -> None
     seeds = explain_repeats(repeats, result)
     if missing := no_repeats(repeats, result):
         seeds = f"{missing} 'study --repeat {result.key[:KEY_SHOWN]}' runs it with two more seeds."
-    for sentence in filter(None, [seeds, *claim_sentences(result)]):
+    for sentence in filter(None, [seeds, *claim_sentences(result), *interaction_sentences(result)]):
         console.print(Text(f"• {sentence}"), soft_wrap=not console.is_terminal)
     if result.quality:
         console.print(_quality_table(result))

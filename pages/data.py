@@ -112,6 +112,11 @@ def show(interactions: Interactions) -> None:
             f"{summary['popularity_gini']:.2f}",
             "How unequally the interactions are spread over the items: 0 evenly, 1 all on one item.",
         ),
+        (
+            "Density",
+            f"{summary['interactions'] / (summary['users'] * summary['items']):.2%}",
+            f"Interactions, of all pairs of a {unit} and an item.",
+        ),
     )
     if unit == "user":
         figures = ((*figures[0][:2], ""), *figures[1:])
@@ -141,9 +146,12 @@ def show(interactions: Interactions) -> None:
             key="popular",
         )
     with st.expander("First rows", expanded=True):
-        st.dataframe(
-            interactions.frame.head(50).join(interactions.items, on="item", how="left"), hide_index=True, height=240
-        )
+        first = interactions.frame.head(50).join(interactions.items, on="item", how="left")
+        # Of what these data do not have there is nothing to see.
+        shown = [
+            c for c in first.columns if first[c].null_count() < first.height and (c != "title" or summary["titles"])
+        ]
+        st.dataframe(first.select(shown).rename({"user": unit}), hide_index=True, height=240)
     window = Experiment().prompt.history + 1
     enough, least = int((lengths >= window).sum()), int((lengths >= FEWEST_ITEMS).sum())
     said = (

@@ -36,7 +36,7 @@ ROLES = {
 }
 DRAWN_FROM = {"outputs": "What it says last", "correlation": "How items and positions go together"}
 MAP_CAPTIONS = {
-    "outputs": "Near one another lie users of whom the target expects the same next item.",
+    "outputs": "Near one another lie users of whom the target expects much the same last item.",
     "correlation": "Near one another lie users whose items the target finds likely at the same places.",
 }
 
@@ -167,13 +167,13 @@ def show_both_ways(result: AuditResult) -> None:
     if result.valid:
         for sentence in explain_both_ways(rows):
             st.markdown(f"- {say(sentence)}")
-    own = any(row.own_factors is not None for row in rows)
+    own = any(row.own_vectors is not None for row in rows)
     known = any(row.explained is not None for row in rows)
     table = [
         {
             "Attack": row.title + (" (rule of one line)" if row.is_rule else ""),
             "One recommender for everybody": cell(row.one_recommender),
-            **({"Members by their own vectors": cell(row.own_factors)} if own else {}),
+            **({"Members by their own vectors": cell(row.own_vectors)} if own else {}),
             "As published": cell(row.published),
             **({"Explained by the rule": _explained(row)} if known else {}),
         }
@@ -184,6 +184,11 @@ def show_both_ways(result: AuditResult) -> None:
     st.caption(
         f"AUC with its {100 * _confidence(result):g}% interval. A published figure is explained where the interval of the rule "
         "reaches at least the attack's estimate. “–” was not run."
+        + (
+            " Served by their own vectors, members get what was learned for them, others what fits their history."
+            if own
+            else ""
+        )
     )
 
 

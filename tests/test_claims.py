@@ -144,17 +144,18 @@ def test_users_are_named_at_the_discovery_rate(run: Run) -> None:
     assert claims.resolution.startswith(f"With {held_out - 1} calibration users")
 
 
-def test_held_out_users_of_each_stratum_are_ranked_among_themselves(run: Run) -> None:
-    """Scores follow the length of the history; within a stratum each rank occurs once all the same."""
+def test_held_out_users_are_ranked_among_themselves_and_within_their_stratum(run: Run) -> None:
+    """Scores follow the length of the history; overall and within each stratum every rank occurs once all the same."""
     rng = np.random.default_rng(5)
     length = np.array([len(run.events[user]) for user in run.scored])
     users = _user_table(run, roles_of(run), {"loss": length + rng.random(len(length))}).head(len(length))
     held_out = roles_of(run) == Role.AUDITED_HELD_OUT
     stratum = strata(length, users["mean_popularity"].to_numpy(), calibrating=held_out)
     assert stratum.max() > 0
-    for kind in np.unique(stratum):
-        ranked = np.sort(users["p_stratum.loss"].to_numpy()[held_out & (stratum == kind)])
-        assert ranked == pytest.approx(np.arange(1, len(ranked) + 1) / len(ranked))
+    among = {f"p_stratum.loss {kind}": held_out & (stratum == kind) for kind in np.unique(stratum)}
+    for column, these in {"p.loss": held_out, **among}.items():
+        ranked = np.sort(users[column.split()[0]].to_numpy()[these])
+        assert ranked == pytest.approx(np.arange(1, len(ranked) + 1) / len(ranked)), column
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -33,3 +33,33 @@ def test_whatever_an_attack_may_ask_is_put_in_words() -> None:
         asked, _, variant = need.partition("/")
         assert asked in estimate.ASKED_WORDS, need
         assert not variant or variant in estimate.VARIANT_WORDS, need
+
+
+@pytest.mark.parametrize(
+    ("changes", "attack", "reason"),
+    [
+        ({"target": {"source": "recommender"}}, "loss", "needs a model that gives probabilities"),
+        ({"base": {"family": "sasrec"}}, "recall", "needs a question in words"),
+        ({}, "biased_mia", "needs a recommender that ranks items"),
+        ({"target": {"serving": "prompt"}}, "gradient_norm", "asks what training left behind"),
+        ({"prompt": {"style": "like_dislike"}}, "list_hit", "needs a model that answers with items"),
+    ],
+)
+def test_an_attack_that_cannot_run_is_refused_with_the_reason(
+    changes: dict[str, Any], attack: str, reason: str
+) -> None:
+    assert reason in estimate.refusal(parse_experiment(changes), attack)
+
+
+@pytest.mark.parametrize(
+    ("changes", "attack"),
+    [
+        ({}, "loss"),
+        ({}, "shadow_free"),
+        ({"base": {"family": "sasrec"}}, "loss"),
+        ({"base": {"family": "sasrec"}}, "biased_mia"),
+        ({"target": {"source": "recommender"}}, "biased_mia_published"),
+    ],
+)
+def test_an_attack_that_can_run_is_not_refused(changes: dict[str, Any], attack: str) -> None:
+    assert estimate.refusal(parse_experiment(changes), attack) == ""

@@ -14,7 +14,7 @@ import pytest
 
 from mia_core import pipeline, stages
 from mia_core.attacks.evidence import Evidence
-from mia_core.data.prompts import Samples
+from mia_core.data.prompts import Samples, audit_samples
 from mia_core.experiment import Runtime
 from mia_core.gathering import gather
 from mia_core.pipeline import divide, start
@@ -233,3 +233,15 @@ def test_recommendations_are_measured_on_people_whom_the_target_never_met(
     assert pipeline._quality(run)
     assert asked[0]
     assert not {*asked[0]} & trained_on["target"]
+
+
+def test_a_kept_answer_is_the_answer_to_the_same_question(opened: Callable[..., Run], trained_on: Noted) -> None:
+    """The same users with other windows, as after a lookup, are asked anew."""
+    run = opened()
+    users = run.scored[:4]
+    earlier = {user: events[:-2] for user, events in run.events.items()}
+    asked = [run.windows(users), audit_samples(users, earlier, run.writer, 2)]
+    kept = [Questions(run).observe("base", samples) for samples in asked]
+    anew = [Questions(run, keep=False).observe("base", samples) for samples in asked]
+    for before, after in zip(kept, anew, strict=True):
+        np.testing.assert_array_equal(before.token, after.token)

@@ -328,6 +328,10 @@ def test_the_studies_of_the_literature_are_there() -> None:
         "density",
         "history_length",
         "users",
+        "factors",
+        "learning_rate",
+        "shadow_kinds",
+        "sequence_epochs",
     } == set(presets())
     assert [point.shown for point in load_study("alpha").points] == [(i / 10,) for i in range(11)]
 

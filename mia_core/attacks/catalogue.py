@@ -16,11 +16,10 @@ from mia_core.attacks.biased import (
     BiasedMiaClusteringPublished,
     BiasedMiaNaiveBayes,
     BiasedMiaNaiveBayesPublished,
+    BiasedMiaOwnVectors,
     BiasedMiaPublished,
     BiasedMiaTree,
     BiasedMiaTreePublished,
-    SurrogateFeatures,
-    SurrogateFeaturesPublished,
 )
 from mia_core.attacks.black_box import ListConsistency, ListHit, Petal, ReferenceRecommendation, TextDistillation
 from mia_core.attacks.calibrated import (
@@ -64,9 +63,11 @@ from mia_core.attacks.perturbed import (
 from mia_core.attacks.quantile import AttackP, Qmia
 from mia_core.attacks.recommender_lists import (
     ListPopularity,
+    ListPopularityOwnVectors,
     ListPopularityPublished,
     ReferenceRecommendationPublished,
     ShadowFree,
+    ShadowFreeOwnVectors,
     ShadowFreePublished,
 )
 from mia_core.attacks.sequence import SequenceMlp
@@ -79,6 +80,7 @@ from mia_core.attacks.shadow import (
     ShadowClassifierForest,
     ShadowClassifierMlp,
 )
+from mia_core.attacks.surrogate import SurrogateFeatures, SurrogateFeaturesPublished
 from mia_core.attacks.token_sequence import TokenSequence
 from mia_core.attacks.trajectory import LossTrajectory
 from mia_core.attacks.white_box import GradientNorm, LayerProbe
@@ -204,6 +206,7 @@ GROUPS: dict[str, Group] = {
         "How a ranked list relates to the history it was served to: with one recommender for everybody, and as published.",
         {
             "biased_mia": BiasedMia,
+            "biased_mia_own_vectors": BiasedMiaOwnVectors,
             "biased_mia_published": BiasedMiaPublished,
             "biased_mia_clustering": BiasedMiaClustering,
             "biased_mia_clustering_published": BiasedMiaClusteringPublished,
@@ -214,8 +217,10 @@ GROUPS: dict[str, Group] = {
             "dl_mia": DlMia,
             "dl_mia_published": DlMiaPublished,
             "shadow_free": ShadowFree,
+            "shadow_free_own_vectors": ShadowFreeOwnVectors,
             "shadow_free_published": ShadowFreePublished,
             "list_popularity": ListPopularity,
+            "list_popularity_own_vectors": ListPopularityOwnVectors,
             "list_popularity_published": ListPopularityPublished,
             "reference_recommendation_published": ReferenceRecommendationPublished,
             "surrogate_features": SurrogateFeatures,

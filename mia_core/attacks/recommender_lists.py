@@ -82,6 +82,17 @@ class PublishedProtocol:
     status: ClassVar[str] = CONFOUNDED
 
 
+class OwnVectorProtocol:
+    """Members are served by the vector that was trained for them, everybody else by one that their history is folded into.
+
+    Put before an attack's own class. A system whose new users are served so shows this, but what is told apart is how
+    somebody is served: beside the same attack with one way of serving it says how much of that was needed.
+    """
+
+    served: ClassVar[str] = "lists/own_factors"
+    status: ClassVar[str] = CONFOUNDED
+
+
 @dataclass(frozen=True)
 class ShadowFree(ListAttack):
     """How much nearer the list is to the person's history than to what is popular, by inverse distances.
@@ -121,6 +132,14 @@ class ShadowFreePublished(PublishedProtocol, ShadowFree):
 
 
 @dataclass(frozen=True)
+class ShadowFreeOwnVectors(OwnVectorProtocol, ShadowFree):
+    """`shadow_free` where members are served by their own trained vector."""
+
+    title: ClassVar[str] = "Shadow-free, own vectors"
+    needs: ClassVar[frozenset[str]] = frozenset({"lists/own_factors"})
+
+
+@dataclass(frozen=True)
 class ListPopularity(ListAttack):
     """Minus the mean log popularity of the list: how far it is from what everybody likes.
 
@@ -153,6 +172,14 @@ class ListPopularityPublished(PublishedProtocol, ListPopularity):
 
     title: ClassVar[str] = "Popularity of the list, as published"
     needs: ClassVar[frozenset[str]] = frozenset({"lists/popular"})
+
+
+@dataclass(frozen=True)
+class ListPopularityOwnVectors(OwnVectorProtocol, ListPopularity):
+    """`list_popularity` where members are served by their own trained vector."""
+
+    title: ClassVar[str] = "Popularity of the list, own vectors"
+    needs: ClassVar[frozenset[str]] = frozenset({"lists/own_factors"})
 
 
 @dataclass(frozen=True)

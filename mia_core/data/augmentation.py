@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse
 
-from mia_core.seeds import derive_seed, generator
+from mia_core.seeds import derive_seed
 
 NEAREST = 10
 """A swapped item is drawn from so many nearest neighbours."""
@@ -145,24 +145,6 @@ def augmented(
     for i in np.flatnonzero(n_fit):
         made[i][swapped[i]] = near[i, choice[i]]
     return Copies(made, parent)
-
-
-def balanced(classes: Sequence[object] | np.ndarray, copies: int, seed: int) -> np.ndarray:
-    """(n,) copies of each sequence so that every class ends up with as many, its own sequences counted.
-
-    Args:
-        classes: (n,) the class of each sequence.
-        copies: of each sequence of the largest class.
-    """
-    names, members = np.unique(np.asarray(classes), return_inverse=True)
-    sizes = np.bincount(members, minlength=len(names))
-    counts = np.zeros(len(members), dtype=np.int64)
-    for which in range(len(names)):
-        mine = generator(seed, "balanced", which).permutation(np.flatnonzero(members == which))
-        wanted = (1 + copies) * sizes.max() - len(mine)
-        counts[mine] = wanted // len(mine)
-        counts[mine[: wanted % len(mine)]] += 1
-    return counts
 
 
 def _scrambled(values: np.ndarray) -> np.ndarray:

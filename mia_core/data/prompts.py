@@ -56,6 +56,16 @@ class Samples:
         index = np.array([position[self.users[i]] for i in taken.user_index], dtype=np.int64)
         return replace(taken, users=tuple(users), user_index=index)
 
+    def joined(self, others: Samples) -> Samples:
+        """These samples and, of further users, others."""
+        return Samples(
+            users=self.users + others.users,
+            user_index=np.concatenate([self.user_index, others.user_index + len(self.users)]),
+            prompts=self.prompts + others.prompts,
+            answers=self.answers + others.answers,
+            windows=self.windows + others.windows,
+        )
+
     def counts(self) -> np.ndarray:
         """(n_users,) samples per user."""
         return np.bincount(self.user_index, minlength=len(self.users))

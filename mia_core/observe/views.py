@@ -81,13 +81,13 @@ class Catalogue:
         return self.counts / max(1, self.users)
 
     @cached_property
-    def _similarity(self) -> ItemSimilarity:
+    def similarity(self) -> ItemSimilarity:
         return ItemSimilarity(self.together)
 
     def nearest(self, item: str) -> list[str]:
         """Items that the same public users have, by cosine of co-occurrence; popular ones where there are too few."""
         if item not in self._nearest:
-            near = self._similarity.nearest([self.position[item]])[0]
+            near = self.similarity.nearest([self.position[item]])[0]
             self._nearest[item] = [self.items[j] for j in near if j >= 0]
         return self._nearest[item]
 
@@ -97,7 +97,7 @@ class Catalogue:
 
     def vectors(self, width: int = 32) -> np.ndarray:
         """(n_items, width) item vectors of length one, by truncated SVD of the co-occurrence; zero for unseen items."""
-        normal = self._similarity.normal
+        normal = self.similarity.normal
         width = min(width, min(normal.shape) - 1)
         if width < 1:
             return np.zeros((len(self.items), 1), np.float32)

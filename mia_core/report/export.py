@@ -48,6 +48,7 @@ def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]
         "gates": [dataclasses.asdict(gate) for gate in result.gates],
         "claims": None if result.claims is None else dataclasses.asdict(result.claims),
         "metrics": [dataclasses.asdict(metric) for metric in result.metrics],
+        "interactions": [dataclasses.asdict(figure) for figure in result.interactions],
         "quality": [dataclasses.asdict(quality) for quality in result.quality],
         "agreement": [dataclasses.asdict(agreement) for agreement in result.agreement],
         "served_both_ways": [dataclasses.asdict(row) for row in both_ways(result)],

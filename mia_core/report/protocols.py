@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mia_core.attacks.contract import CONFOUNDED
-from mia_core.report.results import AttackSummary, AuditResult
+from mia_core.report.results import AuditResult
 from mia_core.types import Metric
 
 RULE = "list_popularity"
-PUBLISHED, OWN_FACTORS = "_published", "_own_factors"
-TITLE_ENDING = ", as published"
+PUBLISHED, OWN_VECTORS = "_published", "_own_vectors"
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,13 @@ class ServedBothWays:
     title: str
     one_recommender: Metric | None
     """Everybody is served by the recommender, from their history alone; None where it was not run."""
-    own_factors: Metric | None
+    own_vectors: Metric | None
     """Members are served by their own trained vector, others from their history; None where it was not run."""
-    published: Metric
+    published: Metric | None
+    """Members are served by the recommender, others are served what is popular; None where it was not run."""
     explained: bool | None
     """Whether the one-line rule explains the published figure: its interval reaches at least the estimate. None for the
-    rule itself, and where it was not run."""
+    rule itself, and where either was not run."""
 
     @property
     def is_rule(self) -> bool:
@@ -39,24 +39,24 @@ class ServedBothWays:
 
 
 def both_ways(result: AuditResult) -> list[ServedBothWays]:
-    """Every attack that ran as published, the one-line rule first, then the highest published AUC."""
+    """Every attack that ran where members and others are served differently: the one-line rule first, then by published AUC."""
     rule = _auc(result, RULE + PUBLISHED)
+    confounded = [attack.name for attack in result.attacks if attack.status == CONFOUNDED and _auc(result, attack.name)]
+    names = dict.fromkeys(name.removesuffix(PUBLISHED).removesuffix(OWN_VECTORS) for name in confounded)
     rows = []
-    for attack in result.attacks:
-        name, published = attack.name.removesuffix(PUBLISHED), _auc(result, attack.name)
-        if attack.status != CONFOUNDED or name == attack.name or published is None:
-            continue
+    for name in names:
+        published = _auc(result, name + PUBLISHED)
         rows.append(
             ServedBothWays(
                 attack=name,
-                title=_title(result, name, attack),
+                title=_title(result, name),
                 one_recommender=_auc(result, name),
-                own_factors=_auc(result, name + OWN_FACTORS),
+                own_vectors=_auc(result, name + OWN_VECTORS),
                 published=published,
-                explained=None if rule is None or name == RULE else _reaches(rule, published),
+                explained=None if not rule or not published or name == RULE else _reaches(rule, published),
             )
         )
-    return sorted(rows, key=lambda row: (not row.is_rule, -(row.published.value or 0.0)))
+    return sorted(rows, key=lambda row: (not row.is_rule, -_value(row.published)))
 
 
 def explain_both_ways(rows: list[ServedBothWays]) -> list[str]:
@@ -64,12 +64,12 @@ def explain_both_ways(rows: list[ServedBothWays]) -> list[str]:
     told = []
     rule = next((row for row in rows if row.is_rule), None)
     attacks = [row for row in rows if not row.is_rule]
-    if rule is not None:
+    if rule is not None and rule.published is not None:
         told.append(
             f"The baseline is a rule of one line, “{rule.title}”: it asks how popular the recommended items are and learns "
             f"nothing. As published, it tells members from others {_pairs(rule.published)}."
         )
-    elif rows:
+    elif any(row.published is not None for row in rows):
         told.append(
             "The rule that only asks how popular a list is was not run as published, so it is not known how much of these "
             "figures it would explain: choose the attack “Popularity of the list, as published”."
@@ -92,9 +92,11 @@ def explain_both_ways(rows: list[ServedBothWays]) -> list[str]:
     return told
 
 
-def _title(result: AuditResult, name: str, published: AttackSummary) -> str:
-    own = next((attack.title for attack in result.attacks if attack.name == name), None)
-    return own or published.title.removesuffix(TITLE_ENDING)
+def _title(result: AuditResult, name: str) -> str:
+    titles = {attack.name: attack.title for attack in result.attacks}
+    # A variant's title says at its end how people are served: "Biased-MIA, as published".
+    variant = titles.get(name + PUBLISHED) or titles.get(name + OWN_VECTORS, name)
+    return titles.get(name) or variant.rpartition(", ")[0]
 
 
 def _auc(result: AuditResult, attack: str) -> Metric | None:
@@ -103,8 +105,11 @@ def _auc(result: AuditResult, attack: str) -> Metric | None:
 
 
 def _reaches(rule: Metric, published: Metric) -> bool:
-    most = rule.value if rule.high is None else rule.high
-    return (most or 0.0) >= (published.value or 0.0)
+    return (_value(rule) if rule.high is None else rule.high) >= _value(published)
+
+
+def _value(metric: Metric | None) -> float:
+    return 0.0 if metric is None or metric.value is None else metric.value
 
 
 def _low(metric: Metric | None) -> float:
@@ -112,4 +117,4 @@ def _low(metric: Metric | None) -> float:
 
 
 def _pairs(metric: Metric) -> str:
-    return f"{100 * (metric.value or 0.0):.3g} times in 100"
+    return f"{100 * _value(metric):.3g} times in 100"

@@ -65,6 +65,20 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class InteractionFigure:
+    """How well single interactions that were trained on are told from others of the same member."""
+
+    evidence: str
+    """popularity (of the item alone), history (members served by their history), own vector (by their trained one)."""
+    auc: float
+    """Mean over members."""
+    low: float
+    high: float
+    users: int
+    interactions: int
+
+
+@dataclass(frozen=True)
 class StageTime:
     """One finished stage."""
 
@@ -144,6 +158,8 @@ class AuditResult:
     gates: list[Gate] = field(default_factory=list)
     """Checks that must hold before any result is believed."""
     claims: Claims | None = None
+    interactions: list[InteractionFigure] = field(default_factory=list)
+    """Whether single interactions were used; asked where the target was not trained on all of its members'."""
     artifacts: list[str] = field(default_factory=list)
     """Keys of everything in the store that this audit rests on; some of it may be shared with other audits."""
 
@@ -193,6 +209,7 @@ def read_result(folder: Path) -> AuditResult:
         "agreement": Agreement,
         "stages": StageTime,
         "gates": Gate,
+        "interactions": InteractionFigure,
     }
     for name, kind in lists.items():
         document[name] = [kind(**row) for row in document.get(name, [])]

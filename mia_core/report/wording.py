@@ -690,3 +690,21 @@ def _hundredths(value: float) -> str:
     if 1.5 <= number <= 98.5 or number in (0, 100):
         return f"{number:.0f}"
     return f"{min(99.9, max(0.1, number)):.1f}".removesuffix(".0")
+
+
+EVIDENCE_OF_INTERACTIONS = {
+    "popularity": "by how popular the item is",
+    "history": "by where it stands with a member who is served by their history",
+    "own vector": "by where it stands with a member who is served by their trained vector",
+}
+
+
+def interaction_sentences(result: AuditResult) -> list[str]:
+    """What is known of single interactions; none where it was not asked."""
+    level = f"{100 * float(result.config['evaluation']['confidence']):g}%"
+    return [
+        "Of one item of a member that training used and one that it did not, the used one is told "
+        f"{EVIDENCE_OF_INTERACTIONS[found.evidence]} {100 * found.auc:.0f} times in 100 ({level} interval "
+        f"{100 * found.low:.0f}–{100 * found.high:.0f}, {found.users:,} members); guessing would give 50."
+        for found in result.interactions
+    ]

@@ -37,6 +37,12 @@ LABELS = {
     "precision_at_recall_0.5": "Precision at 50% recall",
     "precision_at_recall_0.9": "Precision at 90% recall",
 }
+MARKS = {
+    "honest": "Honest attacks are circles.",
+    "published": "Squares follow a published protocol.",
+    "confounded": "Crosses follow a protocol in which members and others are served differently.",
+    "demonstration": "Triangles leak on purpose: they show how published figures come about.",
+}
 UNGROUPED = "Attacks"
 STRONGEST = 12
 """Attacks in one chart; more are shown by group."""
@@ -72,10 +78,8 @@ def show_attacks(result: AuditResult) -> None:
     if rows.height:
         _chart(rows)
         if rows["status"].n_unique() > 1:
-            st.caption(
-                "Honest attacks are circles. Squares follow a published protocol; crosses one in which members and others are "
-                "served differently. Triangles leak on purpose: they show how published figures come about."
-            )
+            present = set(rows["status"])
+            st.caption(" ".join(sentence for status, sentence in MARKS.items() if status in present))
     _table(result, rows)
 
 

@@ -5,6 +5,7 @@ Members are blue and solid, held-out users vermillion and dashed, everywhere, in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import altair as alt
@@ -153,7 +154,8 @@ def auc_by_attack(rows: pl.DataFrame, domain: tuple[float, float] | None = None)
     y = alt.Y("title:N", title=None, sort=rows["title"].to_list(), axis=None)
     statuses = ["honest", "published", "confounded", "demonstration"]
     # What kind of attack it is matters only where there are several kinds.
-    legend = alt.Legend(title=None, orient="top") if rows["status"].n_unique() > 1 else None
+    present = [status for status in statuses if status in set(rows["status"])]
+    legend = alt.Legend(title=None, orient="top", values=present) if len(present) > 1 else None
     colour = alt.Color(
         "status:N", scale=alt.Scale(domain=statuses, range=[MEMBER, QUIET, "#CC79A7", "#9a6b00"]), legend=legend
     )
@@ -243,7 +245,7 @@ def people_map(places: pl.DataFrame, unit: Unit = USER) -> alt.Chart | alt.Layer
     tips = [alt.Tooltip("user:N", title=unit.one), alt.Tooltip("role:N")]
     return (
         alt.Chart(shown)
-        .mark_point(filled=True, opacity=0.65, size=34)
+        .mark_point(filled=True, opacity=0.65, size=42)
         .encode(
             x=alt.X("x:Q", axis=nowhere, scale=alt.Scale(zero=False, padding=12)),
             y=alt.Y("y:Q", axis=nowhere, scale=alt.Scale(zero=False, padding=12)),
@@ -255,11 +257,13 @@ def people_map(places: pl.DataFrame, unit: Unit = USER) -> alt.Chart | alt.Layer
     )
 
 
-def histogram(values: Sequence[float], title: str, count_title: str, bins: int = 30) -> alt.Chart | alt.LayerChart:
-    """A plain histogram of counts; the long tail is gathered in the last bin."""
+def histogram(values: Sequence[int], title: str, count_title: str, bins: int = 30) -> alt.Chart | alt.LayerChart:
+    """A plain histogram of whole numbers from 0 on; the long tail is gathered in the last bin."""
     array = np.asarray(values, float)
     top = float(np.quantile(array, 0.99)) if len(array) else 1.0
-    edges = np.unique(np.linspace(min(array.min(initial=0), 0), max(top, 1.0), bins + 1).round(2))
+    # Each bin holds equally many whole numbers: with fractional edges some would hold none.
+    width = max(1, math.ceil((top + 1) / bins))
+    edges = np.arange(0, top + 1 + width, width)
     counts = np.histogram(np.minimum(array, edges[-1]), edges)[0]
     rows = pl.DataFrame({"left": edges[:-1], "right": edges[1:], "count": counts})
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mia_core.report.results import AuditResult
-from mia_core.report.wording import GATE_WORDS, claims_of, format_p
+from mia_core.report.wording import GATE_WORDS, claims_of, format_p, interaction_sentences
 from mia_core.ui import charts, frame
 
 
@@ -59,3 +59,7 @@ def show_claims(result: AuditResult) -> None:
                 "many of them are not members. The dotted line is a list that may be wrong throughout."
             )
         )
+    if result.interactions:
+        st.markdown("**Was this one rating used?**")
+        for sentence in interaction_sentences(result):
+            st.text(sentence)

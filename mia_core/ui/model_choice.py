@@ -59,7 +59,7 @@ OTHER_SETTINGS = {
     "neural": ("l2", "negatives"),
     "popularity": (),
 }
-LABELS = {"length": "Length of a list", "candidates": "Drawn from so many best", "l2": "L2"}
+LABELS = {"length": "Length of a list", "candidates": "Randomise over", "l2": "L2"}
 LISTS_IN_A_CATALOGUE = 6
 """A list that is not asked for otherwise is at most this part of all items."""
 LONGEST_HISTORY = 99_999
@@ -237,10 +237,9 @@ def classic_recommender(items: int) -> dict[str, Any]:
         "Attacks learn on a recommender that the auditor trains, whose members are known. Who does not know what kind the "
         "audited one is has to guess: choose another to see what a wrong guess costs."
     )
-    st.info(
-        "Half of the users are third parties here (All other settings, Split): a quarter of all trains the auditor's own "
-        "recommender or stays out of it, another quarter teaches how items go together.",
-        icon=":material/groups:",
+    st.caption(
+        ":material/groups: Half of the users are third parties here (All other settings, Split): a quarter of all trains the "
+        "auditor's own recommender or stays out of it, another quarter teaches how items go together."
     )
     shadow = {"kind": "same"} if own == "same" else {**entered, "kind": own}
     return {"base": {}, "target": {"source": "recommender"}, "recommender": entered, "shadow": shadow}

@@ -241,6 +241,8 @@ class Shop:
         share = (had @ np.eye(TASTES)[self.taste] / had.sum(axis=1, keepdims=True))[:, self.taste]
         seen = np.where(had, -np.inf, 0)
         lists = self.ranked(rng, (1 + 3 * strength * member)[:, None] * share + seen, SERVED, luck=0.4)
+        # A trained vector holds more of the history than one that is folded in, whatever else was learned.
+        by_own_vector = self.ranked(rng, 8 * share + seen, SERVED, luck=0.4)
         popular = np.argsort(-self.appeal)[:SERVED].astype(np.int32)
         return Evidence(
             users=tuple(f"u{i}" for i in range(n)),
@@ -249,6 +251,7 @@ class Shop:
             signals={"history_items": history[:, :-1], "answer_item": history[:, -1]},
             lists={
                 "lists": lists,
+                "lists/own_factors": np.where(member[:, None], by_own_vector, lists),
                 "lists/popular": np.where(member[:, None], lists, popular),
                 "lists/no_history": np.tile(popular, (n, 1)),
             },

@@ -17,8 +17,6 @@ from mia_core.attacks.biased import (
     BiasedMiaClustering,
     BiasedMiaNaiveBayes,
     BiasedMiaTree,
-    SurrogateFeatures,
-    pool,
 )
 from mia_core.attacks.catalogue import ATTACKS, GROUPS
 from mia_core.attacks.contract import CONFOUNDED, HONEST
@@ -30,6 +28,7 @@ from mia_core.attacks.recommender_lists import (
     ShadowFreePublished,
     difference_vectors,
 )
+from mia_core.attacks.surrogate import SurrogateFeatures, pool
 from mia_core.errors import ModelError
 from mia_core.models.classifiers import perceptron_log_odds, train_perceptrons
 

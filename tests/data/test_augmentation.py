@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mia_core.data.augmentation import ItemSimilarity, augmented, balanced
+from mia_core.data.augmentation import ItemSimilarity, augmented
 
 SEED = 3
 
@@ -80,18 +80,3 @@ def test_an_item_without_a_neighbour_to_swap_for_stays() -> None:
     copies = augmented([[0, 1]], nearest, 2, SEED)
     assert [copy.tolist() for copy in copies.sequences] == [[0, 1], [0, 1]]
     assert augmented([[0, 1]], nearest, 0, SEED).sequences == []
-
-
-@pytest.mark.parametrize(("members", "held_out", "copies"), [(40, 40, 2), (50, 30, 1), (7, 3, 3), (10, 9, 0)])
-def test_classes_end_up_with_as_many_sequences(
-    members: int, held_out: int, copies: int, sequences: list[np.ndarray], nearest: np.ndarray
-) -> None:
-    classes = np.array([True] * members + [False] * held_out)
-    counts = balanced(classes, copies, SEED)
-    mine = sequences[: members + held_out]
-    parents = augmented(mine, nearest, counts, SEED).parent
-    totals = np.bincount(classes[parents], minlength=2) + np.bincount(classes)
-    assert totals.tolist() == [(1 + copies) * max(members, held_out)] * 2
-    assert (counts[classes] == copies).all() or held_out > members
-    # Nobody is copied much more often than another of the same class.
-    assert np.ptp(counts[~classes]) <= 1

@@ -45,7 +45,19 @@ def test_each_attack_has_one_row_and_the_rule_comes_first(served: Callable[..., 
     assert rows[1].one_recommender is None
     assert rows[2].one_recommender == result.metric("biased_mia", "auc")
     assert rows[2].published == result.metric("biased_mia_published", "auc")
-    assert {row.own_factors for row in rows} == {None}
+    assert {row.own_vectors for row in rows} == {None}
+
+
+def test_members_served_by_their_own_vectors_stand_in_the_same_row(served: Callable[..., AuditResult]) -> None:
+    own = {"shadow_free_own_vectors": (0.7, 0.6, 0.8), "list_popularity_own_vectors": (0.6, 0.5, 0.7)}
+    result = served(**own, shadow_free=(0.5, 0.4, 0.6), shadow_free_published=(0.9, 0.8, 0.95))
+    rule, attack = both_ways(result)
+    assert (rule.title, rule.one_recommender, rule.published) == ("Popularity of the list", None, None)
+    assert rule.own_vectors == result.metric("list_popularity_own_vectors", "auc")
+    assert (attack.title, attack.own_vectors) == ("Shadow-free", result.metric("shadow_free_own_vectors", "auc"))
+    # The rule did not run as published.
+    assert attack.explained is None
+    assert "not known how much" in " ".join(explain_both_ways([rule, attack]))
 
 
 @pytest.mark.parametrize(("highest", "explained"), [(0.89, False), (0.9, True), (0.99, True)])

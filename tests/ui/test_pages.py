@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,18 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from mia_core import estimate
 from mia_core.attacks.catalogue import ATTACKS, GROUPS
 from mia_core.data import library, synthetic
-from mia_core.experiment import Experiment, Synthetic, load_experiment, to_toml
+from mia_core.data.formats import FORMATS
+from mia_core.data.interactions import Interactions, validate
+from mia_core.experiment import Experiment, Synthetic, load_experiment, parse_experiment, to_toml
 from mia_core.jobs.queue import Queue
+from mia_core.pipeline import summarise
 from mia_core.report.results import AttackComparison, AuditResult, Claims
+from mia_core.stages import open_interactions
 from mia_core.store import Store
-from mia_core.types import Gate
+from mia_core.types import Gate, Metric
 from mia_core.ui.attack_choice import PRESETS
 
 Open = Callable[..., AppTest]
@@ -523,3 +529,285 @@ def test_the_start_page_lists_audits_and_no_points_of_studies(
     app = open_page("start")
     assert "Tiny audit" in [text.value for text in app.text]
     assert "Seeds: 8" not in words(app)
+
+
+def example(app: AppTest, store: Store) -> Experiment:
+    """The audit that the form launches, which is also the one that it shows for the command line."""
+    (shown,) = [block.value for block in app.code if block.language == "toml"]
+    app.button("launch").click().run()
+    no_fault(app)
+    launched = parse_experiment(Queue(store.home).jobs()[0].payload["experiment"])
+    assert parse_experiment(tomllib.loads(shown)) == launched
+    return launched
+
+
+def test_a_sequence_recommender_is_set_up_in_its_own_words(open_page: Open, store: Store) -> None:
+    app = open_page("audit")
+    app.selectbox("model_source").select("sequence").run()
+    no_fault(app)
+    assert "style" not in [control.key for control in app.segmented_control]
+    assert "attack.poisoning" not in [box.key for box in app.checkbox]
+    assert "Needs a question in words" in words(app)
+    app.segmented_control("sequence_family").set_value("xlnet").run()
+    app.segmented_control("start").set_value("scratch").run()
+    app.slider("sequence_epochs").set_value(40).run()
+    # What equals the setting of a language model is no less a choice here.
+    app.number_input("sequence.prompt.history").set_value(8).run()
+    app.number_input("sequence.evaluation.map_users").set_value(0).run()
+    found = example(app, store)
+    assert (found.kind, found.base.family, found.target.start) == ("sequence", "xlnet", "scratch")
+    assert found.target.training.epochs == 40
+    assert (found.prompt.style, found.prompt.history, found.evaluation.map_users) == ("whole_history", 8, 0)
+    assert found.attacks.lead == "sequence_mlp"
+    assert found.name == "Built-in data, XLNet"
+
+
+def test_a_classic_recommender_and_the_auditors_own_one_are_set_up(open_page: Open, store: Store) -> None:
+    app = open_page("audit")
+    app.selectbox("model_source").select("recommender").run()
+    no_fault(app)
+    assert "attack.loss" not in [box.key for box in app.checkbox]
+    assert "this recommender shows lists alone" in words(app)
+    # The built-in catalogue is small: a list of a hundred would be a third of it.
+    (length,) = [box for box in app.number_input if box.label == "Length of a list"]
+    assert length.value == 50
+    length.set_value(20).run()
+    app.segmented_control("recommender_kind").set_value("neural").run()
+    app.number_input("recommender.50.factors").set_value(16).run()
+    app.number_input("recommender.50.candidates").set_value(60).run()
+    app.number_input("recommender.other.negatives").set_value(3).run()
+    app.selectbox("shadow_kind").select("item_based").run()
+    found = example(app, store)
+    assert found.kind == "recommender"
+    assert (found.recommender.kind, found.recommender.factors, found.recommender.negatives) == ("neural", 16, 3)
+    own = found.shadow_recommender
+    assert (own.kind, own.length, own.candidates) == ("item_based", 20, 60)
+    assert found.split.public_share == 0.5
+    assert (found.prompt.style, found.attacks.lead) == ("whole_history", "biased_mia")
+    assert {"biased_mia", "biased_mia_published", "list_popularity_published"} <= set(found.attacks.names)
+
+
+def test_lists_drawn_from_too_few_items_are_explained(open_page: Open) -> None:
+    app = open_page("audit")
+    app.selectbox("model_source").select("recommender").run()
+    app.number_input("recommender.50.candidates").set_value(10).run()
+    no_fault(app)
+    assert "candidates is 10; a list of 50 is drawn from them" in words(app)
+
+
+def test_another_kind_of_model_begins_with_its_own_attacks(open_page: Open, store: Store) -> None:
+    app = open_page("audit")
+    app.checkbox("attack.zlib").check().run()
+    app.selectbox("model_source").select("recommender").run()
+    app.selectbox("model_source").select("offline").run()
+    found = example(app, store)
+    usual = Experiment(name=found.name)
+    assert set(found.attacks.names) == set(usual.attacks.names)
+    assert found.model_copy(update={"attacks": usual.attacks}) == usual
+    assert found.attacks.lead == usual.attacks.lead
+
+
+@pytest.mark.parametrize(
+    ("source", "preset"), [(kind, preset) for kind in ("sequence", "recommender") for preset in PRESETS[kind]]
+)
+def test_every_set_of_attacks_of_a_kind_can_be_launched(
+    source: str, preset: str, open_page: Open, store: Store
+) -> None:
+    app = open_page("audit")
+    app.selectbox("model_source").select(source).run()
+    app.segmented_control("attack_preset").set_value(preset).run()
+    found = example(app, store)
+    assert set(found.attacks.names) <= set(PRESETS[source][preset][1])
+    assert not any(estimate.refusal(found, name) for name in found.attacks.names)
+
+
+def test_a_system_that_shows_lists_alone_is_offered_attacks_on_lists(open_page: Open) -> None:
+    app = open_page("audit")
+    app.selectbox("model_source").select("lists").run()
+    offered = {box.key for box in app.checkbox}
+    assert {"attack.list_hit", "attack.shadow_free"} <= offered
+    assert not offered & {"attack.loss", "attack.biased_mia"}
+    app.segmented_control("style").set_value("whole_history").run()
+    assert "attack.biased_mia" in {box.key for box in app.checkbox}
+    app.selectbox("model_source").select("own").run()
+    assert "attack.target_minus_base" in {box.key for box in app.checkbox}
+    app.checkbox("no_base").check().run()
+    assert "attack.target_minus_base" not in {box.key for box in app.checkbox}
+    assert "attack.loss" in {box.key for box in app.checkbox}
+
+
+def visits(sessions: int, timed: bool, name: str = "session_id") -> Interactions:
+    """Sessions of three items each, an hour apart, all of one person where `name` is a user's."""
+    rows = []
+    for s in range(sessions):
+        for i in range(3):
+            who = f"s{s}" if name == "session_id" else f"u{s // 4}"
+            rows.append((who, f"i{(s * 7 + i * 3) % 50}", None, s * 3_600 + i * 60 if timed else None))
+    frame = pl.DataFrame(rows, ["user", "item", "rating", "timestamp"], orient="row")
+    return validate(frame, unit="session" if name == "session_id" else "user")
+
+
+def test_data_with_times_can_be_cut_into_sessions(open_page: Open, store: Store) -> None:
+    key = library.save(store, visits(80, timed=True, name="user"), "Visits")
+    app = open_page("audit", data=key)
+    assert "sessions.gap_minutes" not in [box.key for box in app.number_input]
+    app.segmented_control("unit").set_value("gap").run()
+    app.number_input("sessions.gap_minutes").set_value(10.0).run()
+    no_fault(app)
+    assert "of one person, one session can be a member and another held out" in words(app)
+    app.selectbox("model_source").select("sequence").run()
+    found = example(app, store)
+    assert (found.data.sessions.by, found.data.sessions.gap_minutes) == ("gap", 10.0)
+    assert len(open_interactions(found.data, 0, store).frame["user"].unique()) == 80
+    # A pause of half a minute leaves nobody two items in a row.
+    app = open_page("audit", data=key)
+    app.segmented_control("unit").set_value("gap").run()
+    app.number_input("sessions.gap_minutes").set_value(0.5).run()
+    no_fault(app)
+    assert "no session has 2 different items" in words(app)
+
+
+def test_data_without_times_are_people_and_data_of_sessions_stay_sessions(open_page: Open, store: Store) -> None:
+    people = library.save(store, visits(40, timed=False, name="user"), "People")
+    app = open_page("audit", data=people)
+    assert "unit" not in [control.key for control in app.segmented_control]
+    sessions = library.save(store, visits(40, timed=False), "Sessions")
+    app = open_page("audit", data=sessions)
+    no_fault(app)
+    assert "unit" not in [control.key for control in app.segmented_control]
+    assert "every figure of this audit is about a session" in words(app)
+    assert app.selectbox("model_source").value == "sequence"
+    app.number_input("sessions.longest").set_value(2).run()
+    assert example(app, store).data.sessions.longest == 2
+
+
+def test_a_file_of_sessions_is_recognised_and_profiled_as_such(open_page: Open, tmp_path: Path) -> None:
+    rows = [f"{s},{(s * s + i) % 30},{i}" for s in range(60) for i in range(2 + s % 4)]
+    (tmp_path / "sessions.csv").write_text("session_id,item_id,position\n" + "\n".join(rows))
+    app = open_page("data")
+    app.segmented_control("data_way").set_value("folder").run()
+    app.text_input("machine_path").input(str(tmp_path)).run()
+    no_fault(app)
+    assert "Recognised: YooChoose sessions" in words(app)
+    assert {"Sessions 60", "Median length 3.5", "Longest 5"} <= set(words(app).splitlines())
+    (skew,) = [metric.value for metric in app.metric if "Gini" in metric.label]
+    assert 0 < float(skew) < 1
+    assert "about a session, not about a person" in words(app)
+    # No session has nine items; the audit of a transformer over items needs two.
+    assert "0 of 60 sessions have the 9 interactions" in words(app)
+    assert "60 have the 2" in words(app)
+    assert "choose another kind of recommender" in words(app)
+
+
+def test_files_of_every_known_layout_can_be_uploaded(open_page: Open) -> None:
+    app = open_page("data")
+    accepted = app.get("file_uploader")[0].proto.type
+    for layout in FORMATS.values():
+        for name in layout.files:
+            assert Path(name).suffix in accepted, name
+    assert "RecBole atomic files" in words(app)
+
+
+@pytest.fixture
+def save_recommender_audit(
+    make_result: Callable[..., AuditResult], save_audit: Callable[[AuditResult], AuditResult], store: Store
+) -> Callable[..., AuditResult]:
+    """Saves the audit of a recommender of a kind, with what such an audit has in place of features."""
+
+    def save(document: dict[str, Any], tables: dict[str, pl.DataFrame], **changes: Any) -> AuditResult:
+        plain = make_result()
+        names = {"distillation": "biased_mia", "loss": "list_popularity"}
+        aucs = {"biased_mia_published": 0.93, "list_popularity_published": 0.95}
+        metrics = [Metric(name, "auc", auc, auc - 0.03, auc + 0.03, 140) for name, auc in aucs.items()]
+        metrics += [dataclasses.replace(metric, attack=names[metric.attack]) for metric in plain.metrics]
+        saved = save_audit(
+            dataclasses.replace(
+                plain,
+                lead="biased_mia",
+                config=parse_experiment(document).model_dump(mode="json"),
+                attacks=[summarise(name) for name in (*names.values(), *aucs)],
+                metrics=metrics,
+                **changes,
+            )
+        )
+        folder = store.find(saved.key)
+        assert folder is not None
+        for name in ("users", "roc"):
+            table = pl.read_parquet(folder / f"{name}.parquet")
+            renamed = table.rename(
+                {c: c.replace(old, new) for old, new in names.items() for c in table.columns if c.endswith(f".{old}")}
+            )
+            if "attack" in renamed.columns:
+                renamed = renamed.with_columns(pl.col("attack").replace(names))
+            renamed.write_parquet(folder / f"{name}.parquet")
+        for name, table in tables.items():
+            table.write_parquet(folder / f"{name}.parquet")
+        return saved
+
+    return save
+
+
+def test_a_classic_recommenders_results_hold_no_empty_parts(
+    open_page: Open, save_recommender_audit: Callable[..., AuditResult]
+) -> None:
+    kinds = {"user": pl.String, "role": pl.String, "model": pl.String, "feature": pl.String, "value": pl.Float64}
+    tables = {"features": pl.DataFrame(schema=kinds)}
+    save_recommender_audit({"target": {"source": "recommender"}}, tables, agreement=[])
+    app = open_page("results")
+    no_fault(app)
+    headings = [heading.value for heading in app.subheader]
+    assert "Two ways of serving" in headings
+    assert "Does it recommend?" in headings
+    assert not any(part in heading for heading in headings for part in ("models show", "references agree", "map"))
+
+
+def test_published_figures_stand_beside_those_with_one_recommender(
+    open_page: Open, save_recommender_audit: Callable[..., AuditResult]
+) -> None:
+    result = save_recommender_audit({"target": {"source": "recommender"}}, {})
+    app = open_page("results")
+    no_fault(app)
+    (table,) = [frame.value for frame in app.dataframe if "As published" in frame.value.columns]
+    assert table["Attack"].tolist() == ["Popularity of the list (rule of one line)", "Biased-MIA"]
+    honest = result.metric("biased_mia", "auc")
+    assert honest is not None
+    assert table["One recommender for everybody"][1].startswith(f"{honest.value:.3f} ({honest.low:.3f}")
+    assert table["As published"].tolist() == ["0.950 (0.920–0.980)", "0.930 (0.900–0.960)"]
+    assert table["Explained by the rule"].tolist() == ["–", "yes"]
+    assert "explains the published figure of: Biased-MIA" in words(app)
+    assert "members are still told from others by: Biased-MIA" in words(app)
+
+
+def test_a_sequence_models_map_is_drawn_two_ways(
+    open_page: Open, save_recommender_audit: Callable[..., AuditResult]
+) -> None:
+    roles = ["audited_member", "audited_held_out"] * 3
+    places = pl.DataFrame(
+        {
+            "user": [f"00{i}" for i in range(6)],
+            "role": roles,
+            "x": [0.5 * i for i in range(6)],
+            "y": [1.0 - i for i in range(6)],
+        }
+    )
+    ways = [places.with_columns(drawn_from=pl.lit(way)) for way in ("outputs", "correlation")]
+    ways[1] = ways[1].with_columns(pl.col("x") + 100)
+    data = {"users": 205, "items": 50, "interactions": 6000, "notes": [], "key": "da" * 32, "unit": "session"}
+    save_recommender_audit({"base": {"family": "sasrec"}}, {"map": pl.concat(ways)}, data=data)
+    app = open_page("results")
+    no_fault(app)
+    assert "A map of what the target says" in [heading.value for heading in app.subheader]
+    assert "how far apart two clouds lie" in words(app)
+
+    def drawn() -> list[float]:
+        charts = [chart.proto for chart in app.get("vega_lite_chart")]
+        (chart,) = [found for found in charts if '"title": "session"' in found.spec]
+        (data,) = [part.data.data for part in chart.datasets]
+        table = pl.read_ipc_stream(data)
+        assert set(table["user"]) == set(places["user"])
+        return sorted(table["x"])
+
+    assert max(drawn()) == 2.5
+    app.segmented_control("map_from").set_value("correlation").run()
+    no_fault(app)
+    assert min(drawn()) == 100
