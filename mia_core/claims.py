@@ -43,8 +43,8 @@ def placebo_experiment(experiment: Experiment, data_key: str) -> Experiment:
     document["name"] = f"{experiment.name} (placebo)"
     document["data"] = {"source": "kept", "key": data_key}
     document["target"]["world"] = "null"
-    # How well it recommends does not matter to the gate.
-    document["evaluation"]["ranked_users"] = 0
+    # How well it recommends, and what its outputs look like, does not matter to the gate.
+    document["evaluation"] |= {"ranked_users": 0, "map_users": 0}
     return Experiment.model_validate(document)
 
 
@@ -140,7 +140,7 @@ def list_bound(run: Run, users: pl.DataFrame) -> pl.DataFrame:
     """listed, wrong_at_most: for the users with the smallest p-values by the lead attack, however many are listed."""
     lead = f"p.{run.experiment.attacks.lead}"
     p = users[lead].fill_null(np.nan).to_numpy() if lead in users.columns else np.zeros(0)
-    wrong = wrong_at_most(p, _calibration_users(users, lead), run.experiment.evaluation.confidence)
+    wrong = wrong_at_most(p, _calibration_users(run, users, lead), run.experiment.evaluation.confidence)
     return pl.DataFrame({"listed": np.arange(1, len(wrong) + 1), "wrong_at_most": np.asarray(wrong, dtype=np.int64)})
 
 
@@ -162,7 +162,7 @@ def make_claims(
     config = run.experiment
     lead = config.attacks.lead
     judged = int(users[f"p.{lead}"].is_not_null().sum()) if f"p.{lead}" in users.columns else 0
-    resolution = smallest_namable(_calibration_users(users, f"p.{lead}"), judged, config.evaluation.discovery_rate)
+    resolution = smallest_namable(_calibration_users(run, users, f"p.{lead}"), judged, config.evaluation.discovery_rate)
     named = users.filter(pl.col("named")) if "named" in users.columns else users.head(0)
     truly = None if (users["role"] == Role.JUDGED).any() else int((named["role"] == Role.AUDITED_MEMBER).sum())
     correlation, effective = _dependence(run, evidence)
@@ -180,11 +180,14 @@ def make_claims(
     )
 
 
-def _calibration_users(users: pl.DataFrame, column: str) -> int:
+def _calibration_users(run: Run, users: pl.DataFrame, column: str) -> int:
+    """With how many each calibration user is compared; where like is compared with like, in the smallest group."""
     if column not in users.columns:
         return 0
-    # Each calibration user is judged against the others.
-    return max(0, users.filter((pl.col("role") == Role.AUDITED_HELD_OUT) & pl.col(column).is_not_null()).height - 1)
+    calibrating = users.filter((pl.col("role") == Role.AUDITED_HELD_OUT) & pl.col(column).is_not_null())
+    if run.experiment.evaluation.compared_with == "like" and calibrating.height:
+        return int(calibrating.group_by("stratum").len()["len"].min()) - 1  # type: ignore[arg-type]
+    return max(0, calibrating.height - 1)
 
 
 def _dependence(run: Run, evidence: Evidence) -> tuple[float | None, float | None]:

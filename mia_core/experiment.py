@@ -397,6 +397,9 @@ class Evaluation(Section):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     placebo: bool = True
     """Run the whole line once more on a target that was trained on strangers; nothing may be found there."""
+    compared_with: Literal["all", "like"] = "all"
+    """Whom p-values compare somebody with: all held-out users, or those of like history length and popularity alone, which holds
+    also where scores depend on these."""
     discovery_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of the users named as members that may be wrong on average."""
     delta: Annotated[float, Field(gt=0, lt=0.1)] = 1e-5

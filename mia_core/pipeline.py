@@ -347,16 +347,17 @@ def _user_table(run: Run, roles: np.ndarray, scores: Mapping[str, np.ndarray]) -
     kinds = strata(
         np.array(rows["history_length"]), np.array(rows["mean_popularity"]), calibrating=roles == Role.AUDITED_HELD_OUT
     )
+    rows["stratum"] = kinds
     for name, mine in scores.items():
-        p = np.full(len(mine), np.nan)
+        among_all = np.full(len(mine), np.nan)
         rng = generator(run.experiment.seed, "ties", name)
-        p[judged_at] = p_values(mine[judged_at], mine[calibration_at], index[judged_at], rng)
+        among_all[judged_at] = p_values(mine[judged_at], mine[calibration_at], index[judged_at], rng)
         by_stratum = np.full(len(mine), np.nan)
         by_stratum[judged_at] = mondrian_p_values(
             mine[judged_at], mine[calibration_at], kinds[judged_at], kinds[calibration_at], index[judged_at], rng
         )
         rows[f"score.{name}"] = mine
-        rows[f"p.{name}"] = p
+        rows[f"p.{name}"] = by_stratum if run.experiment.evaluation.compared_with == "like" else among_all
         rows[f"p_stratum.{name}"] = by_stratum
     public = {
         "user": run.public,

@@ -30,7 +30,7 @@ from mia_core.ui.model_choice import (
 )
 
 BUILT_IN = "built-in"
-UNITS = {"none": "A person", "gap": "A session: a visit that ends with a pause"}
+UNITS = {"none": "A person", "gap": "A session, ended by a pause"}
 SESSION_LABELS = {"gap_minutes": "Minutes of pause that end it", "shortest": "Fewest items", "longest": "Most items"}
 TABS = {
     "language": ("Windows", "Split", "Training", "LoRA", "Base model", "Distillation", "Views", "Evaluation", "World"),
@@ -79,8 +79,11 @@ def choose_data() -> tuple[dict[str, Any], dict[str, Any]]:
             "interactions": default.users * default.mean_history,
             "ratings": True,
         }
-    chosen = choose_unit(summary_of(key, **Sessions(by="none").model_dump()))
-    return {"source": "data-set", "key": key, "sessions": chosen.model_dump()}, summary_of(key, **chosen.model_dump())
+    whole = summary_of(key, **Sessions(by="none").model_dump())
+    chosen = choose_unit(whole)
+    people = whole["unit"] == "user" and chosen.by != "gap"
+    summary = whole if people else summary_of(key, **chosen.model_dump())
+    return {"source": "data-set", "key": key, "sessions": chosen.model_dump()}, summary
 
 
 def choose_unit(whole: dict[str, Any]) -> Sessions:

@@ -34,7 +34,7 @@ ROLES = {
     Role.JUDGED: "judged",
     Role.PUBLIC: "public",
 }
-DRAWN_FROM = {"outputs": "What it says last", "correlation": "How items and positions go together"}
+DRAWN_FROM = {"outputs": "Its last answer", "correlation": "All its answers"}
 MAP_CAPTIONS = {
     "outputs": "Near one another lie users of whom the target expects much the same last item.",
     "correlation": "Near one another lie users whose items the target finds likely at the same places.",
@@ -171,7 +171,7 @@ def show_both_ways(result: AuditResult) -> None:
     known = any(row.explained is not None for row in rows)
     table = [
         {
-            "Attack": row.title + (" (rule of one line)" if row.is_rule else ""),
+            "Attack": row.title + (" (the rule)" if row.is_rule else ""),
             "One recommender for everybody": cell(row.one_recommender),
             **({"Members by their own vectors": cell(row.own_vectors)} if own else {}),
             "As published": cell(row.published),
@@ -179,8 +179,7 @@ def show_both_ways(result: AuditResult) -> None:
         }
         for row in rows
     ]
-    column = {"Attack": st.column_config.TextColumn(pinned=True)}
-    st.dataframe(pl.DataFrame(table), hide_index=True, height=min(460, 38 + 35 * len(table)), column_config=column)
+    st.dataframe(pl.DataFrame(table), hide_index=True, height=min(460, 38 + 35 * len(table)))
     st.caption(
         f"AUC with its {100 * _confidence(result):g}% interval. A published figure is explained where the interval of the rule "
         "reaches at least the attack's estimate. “–” was not run."

@@ -232,7 +232,8 @@ def null_gate(
     p_values, length, popularity = p_values[scored], np.asarray(history_length)[scored], np.asarray(popularity)[scored]
     n = len(p_values)
     way_out = (
-        "Compare each user with held-out users of the same stratum only (Mondrian p-values), or leave that stratum out."
+        "Compare each user with held-out users of like history length and popularity only (evaluation.compared_with = 'like'), "
+        "or leave that stratum out."
     )
     groups = _groups_to_compare(length, popularity)
     if groups.shape[1] == 0:

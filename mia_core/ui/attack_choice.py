@@ -194,7 +194,8 @@ def _refused(refused: dict[str, str]) -> None:
     attacks = "1 attack" if len(refused) == 1 else f"{len(refused)} attacks"
     with st.expander(f"{attacks} cannot run on this model", icon=":material/block:", key="attacks_refused"):
         for reason, titles in by_reason.items():
-            st.markdown(f"**{reason[:1].upper()}{reason[1:]}.**  \n{'; '.join(titles)}")
+            st.markdown(f"{reason[:1].upper()}{reason[1:]}:")
+            st.caption("; ".join(titles))
 
 
 def _lead(chosen: list[str], experiment: Experiment) -> str:

@@ -14,7 +14,7 @@ from mia_core.ui import forms, frame
 
 SOURCES = {
     "offline": "A small language model, trained here",
-    "sequence": "A transformer over items (sequence recommender), trained here",
+    "sequence": "A sequence recommender, trained here",
     "recommender": "A classic recommender, trained here",
     "local": "A model folder on this machine",
     "hub": "A model from the hub",
@@ -23,10 +23,10 @@ SOURCES = {
 }
 FAMILIES = {"t5": "T5", "gpt2": "GPT-2", "llama": "LLaMA"}
 SEQUENCE_FAMILIES = {
-    "sasrec": ("SASRec", "Reads a history from left to right: each item is told from those before it."),
+    "sasrec": ("SASRec", "A transformer over items that reads from left to right: each is told from those before it."),
     "xlnet": (
         "XLNet",
-        "Learns to fill in items that were hidden from it, from what stands before and after them (Transformers4Rec).",
+        "A transformer over items that learns to fill in hidden ones from what stands before and after (Transformers4Rec).",
     ),
 }
 STARTS = {"base": "From a base that other people's data trained", "scratch": "From scratch, on the members alone"}
@@ -60,8 +60,6 @@ OTHER_SETTINGS = {
     "popularity": (),
 }
 LABELS = {"length": "Length of a list", "candidates": "Randomise over", "l2": "L2"}
-LISTS_IN_A_CATALOGUE = 6
-"""A list that is not asked for otherwise is at most this part of all items."""
 LONGEST_HISTORY = 99_999
 SEQUENCE: dict[str, Any] = {
     "base": {"family": "sasrec", "width": 64, "layers": 2},
@@ -82,8 +80,8 @@ def defaults(source: str) -> Experiment:
 
 
 def list_length(items: int) -> int:
-    """How long a list is where nobody says: a hundred, or less of a small catalogue."""
-    return max(5, min(Recommender().length, items // LISTS_IN_A_CATALOGUE))
+    """How long a list is where nobody says: a hundred items, or about a sixth of a small catalogue."""
+    return max(5, min(Recommender().length, items // 60 * 10))
 
 
 def choose_source(unit: str) -> str:

@@ -217,15 +217,27 @@ def test_a_setting_out_of_range_names_its_field(open_page: Open) -> None:
     assert "public_share" in words(app)
 
 
-def test_what_the_form_shows_as_toml_is_the_same_audit(tmp_path: Path) -> None:
-    experiment = Experiment.model_validate(
+@pytest.mark.parametrize(
+    "document",
+    [
         {
             "name": 'A "quoted" name',
             "seed": 3,
             "target": {"tuning": "lora", "training": {"epochs": 2}},
             "attacks": {"names": ["loss"], "lead": "loss"},
-        }
-    )
+        },
+        # What language models start from is no default of another kind of target.
+        {
+            "base": {"family": "sasrec"},
+            "prompt": {"history": 8},
+            "attacks": Experiment().attacks.model_dump(),
+            "evaluation": {"map_users": 0},
+        },
+        {"target": {"source": "recommender"}, "attacks": {"names": ["list_hit"], "lead": "list_hit"}},
+    ],
+)
+def test_what_the_form_shows_as_toml_is_the_same_audit(document: dict[str, Any], tmp_path: Path) -> None:
+    experiment = Experiment.model_validate(document)
     path = tmp_path / "audit.toml"
     path.write_text(to_toml(experiment))
     assert load_experiment(path) == experiment
@@ -768,7 +780,7 @@ def test_published_figures_stand_beside_those_with_one_recommender(
     app = open_page("results")
     no_fault(app)
     (table,) = [frame.value for frame in app.dataframe if "As published" in frame.value.columns]
-    assert table["Attack"].tolist() == ["Popularity of the list (rule of one line)", "Biased-MIA"]
+    assert table["Attack"].tolist() == ["Popularity of the list (the rule)", "Biased-MIA"]
     honest = result.metric("biased_mia", "auc")
     assert honest is not None
     assert table["One recommender for everybody"][1].startswith(f"{honest.value:.3f} ({honest.low:.3f}")

@@ -46,6 +46,18 @@ def finished(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stu
     return run
 
 
+@pytest.mark.parametrize("preset", ["sequence_epochs", "factors", "shadow_kinds"])
+def test_studies_of_other_recommenders_are_launched_too(preset: str, open_page: Open, store: Store) -> None:
+    app = open_page("studies")
+    app.selectbox("study_preset").select(preset).run()
+    no_fault(app)
+    app.button("launch_study").click().run()
+    no_fault(app)
+    (job,) = Queue(store.home).jobs()
+    study = parse_study(job.payload["study"])
+    assert study.experiment.kind == ("sequence" if preset == "sequence_epochs" else "recommender")
+
+
 def test_a_prepared_study_is_launched_as_a_background_job(open_page: Open, store: Store) -> None:
     app = open_page("studies")
     no_fault(app)
