@@ -149,7 +149,9 @@ class _Scorer:
             "length": length,
             "experiment": run.experiment.model_dump(exclude={"data", "name"}),
         }
-        key = content_key("offset scores", VERSION, settings, [run.split_key, run.target.key])
+        # A classic recommender is made anew from the same settings; it has no weights of its own to be told apart by.
+        model = [] if run.experiment.kind == "recommender" else [run.target.key]
+        key = content_key("offset scores", VERSION, settings, [run.split_key, *model])
 
         def write(folder: Path) -> None:
             histories = {user: run.events.get(user, [])[-length:] for user in everybody}

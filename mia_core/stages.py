@@ -297,7 +297,7 @@ class Run:
     def base(self) -> Model | None:
         """The model before fine-tuning; None where the audit was told that there is none."""
         config, target = self.experiment.base, self.experiment.target
-        if target.source == "lists":
+        if target.source in ("lists", "recommender"):
             return None
         if target.source == "own":
             if target.no_base:

@@ -242,7 +242,7 @@ class Shop:
         seen = np.where(had, -np.inf, 0)
         lists = self.ranked(rng, (1 + 3 * strength * member)[:, None] * share + seen, SERVED, luck=0.4)
         # A trained vector holds more of the history than one that is folded in, whatever else was learned.
-        by_own_vector = self.ranked(rng, 8 * share + seen, SERVED, luck=0.4)
+        by_own_vector = self.ranked(np.random.default_rng(n), 8 * share + seen, SERVED, luck=0.4)
         popular = np.argsort(-self.appeal)[:SERVED].astype(np.int32)
         return Evidence(
             users=tuple(f"u{i}" for i in range(n)),
