@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from mia_core.attacks.catalogue import GROUPS
+from mia_core.evaluate.modality import modes_of_features
 from mia_core.experiment import Experiment, Runtime, parse_experiment
 from mia_core.pipeline import audit_key, run_audit, start
-from mia_core.report.results import AuditResult, read_result
+from mia_core.report.results import AuditResult, read_result, read_table
 from mia_core.store import Store
 from mia_core.types import Silent
 
@@ -94,16 +95,25 @@ def figures(cell: tuple[str, str, str], seed: int, result: AuditResult) -> list[
     return rows
 
 
+def modes(folder: Path) -> tuple[int, int]:
+    """(distributions of features over users with more than one mode, at 5% after Holm, distributions tested)."""
+    tested = modes_of_features(read_table(folder, "features")).drop_nulls("p_value")
+    return int((tested["p_value"] < 0.05).sum()), tested.height
+
+
 def markdown(rows: list[dict[str, Any]], cells: list[tuple[str, str, str]]) -> str:
     """AUC with interval and TPR at 5% FPR of every attack, a column per cell; the first seed."""
     first = {(r["data"], r["family"], r["tuning"], r["attack"]): r for r in reversed(rows)}
     head = " | ".join(f"{data}, {family}, {tuning}" for data, family, tuning in cells)
     lines = [f"| attack | {head} |", "|---|" + "---|" * len(cells)]
+    ran = {row["attack"] for row in rows if row["auc"]}
     for group in GROUPS.values():
-        lines.append(f"| **{group.title}** |" + " |" * len(cells))
+        # Attacks on recommenders of items do not run on language models.
+        attacks = [attack for attack in group.attacks if attack in ran]
+        lines += [f"| **{group.title}** |" + " |" * len(cells)] if attacks else []
         lines += [
             f"| {attack} | " + " | ".join(_cell(first.get((*cell, attack))) for cell in cells) + " |"
-            for attack in group.attacks
+            for attack in attacks
         ]
     return "\n".join(lines)
 
@@ -142,6 +152,10 @@ def main() -> None:
             started = time.monotonic()
             result = read_result(found) if found else run_audit(wanted, store, Silent(), runtime)
             rows += figures(cell, seed, result)
+            folder = store.find(result.key)
+            assert folder is not None
+            several, tested = modes(folder)
+            print(f"<!-- {several} of {tested} distributions of features have more than one mode -->")
             print(f"<!-- {result.name}: {time.monotonic() - started:.0f} s, {result.device} -->", flush=True)
             document = {"shadows": arguments.shadows, "cells": [list(each) for each in CELLS], "rows": rows}
             ASSET.write_text(json.dumps(document, indent=0) + "\n", encoding="utf-8")

@@ -25,6 +25,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from mia_core import estimate
 from mia_core.errors import Cancelled, ConfigError, MemberScopeError
 from mia_core.experiment import (
+    Base,
     Experiment,
     Runtime,
     Section,
@@ -571,20 +572,15 @@ def _spread(study: Study, figures: pl.DataFrame) -> pl.DataFrame:
 
 def _modality(study: Study, point: Point, number: int, audit: AuditResult, store: Store) -> pl.DataFrame:
     """Rows of the table ``modality`` for one point."""
-    from mia_core.evaluate.modality import dip_test, holm
+    from mia_core.evaluate.modality import modes_of_features
 
     base = point.experiment.base
     student = point.experiment.distillation.student or base
-    features = read_table(_folder(store, audit.key), "features")
-    rows = []
-    for (model, feature), part in features.group_by(["model", "feature"], maintain_order=True):
-        origin = base if model in ("target", "base") else student
-        family = origin.family if origin.source == "offline" else origin.hub_id or Path(origin.path).name
-        for group, roles in (("members", MEMBERS), ("held-out users", HELD_OUT)):
-            found = dip_test(part.filter(pl.col("role").is_in(roles))["value"].fill_null(math.nan).to_numpy())
-            rows.append((model, family, feature, group, *found))
-    columns = ("model", "family", "feature", "group", "dip", "p_value", "n")
-    kinds = (pl.String, pl.String, pl.String, pl.String, pl.Float64, pl.Float64, pl.Int64)
-    table = pl.DataFrame(rows, schema=dict(zip(columns, kinds, strict=True)), orient="row")
-    adjusted = pl.Series("p_value", holm(table["p_value"].to_numpy()))
-    return _placed(study, point, number, table.with_columns(adjusted).fill_nan(None))
+
+    def family(origin: Base) -> str:
+        return origin.family if origin.source == "offline" else origin.hub_id or Path(origin.path).name
+
+    modes = modes_of_features(read_table(_folder(store, audit.key), "features"))
+    of_base = pl.col("model").is_in(["target", "base"])
+    whose = pl.when(of_base).then(pl.lit(family(base))).otherwise(pl.lit(family(student))).alias("family")
+    return _placed(study, point, number, modes.select("model", whose, pl.exclude("model")))
