@@ -23,6 +23,8 @@ TRAIN_SECONDS = 1 / 280
 OBSERVE_SECONDS = 1 / 700
 # An adapter's share of a training that adapters share, of one of its own.
 TOGETHER = 0.8
+# What a history of items takes, compared with a window of words of the same model.
+OF_SEQUENCES = 0.13
 # Seconds per rating, drawn negative and epoch of a latent-factor model with 100 factors.
 RATING_SECONDS = 1 / 400_000
 # The disentangled encoder's time, in that of an ordinary attack.
@@ -313,7 +315,9 @@ class _Work:
         self.known = split.known_share * self.scored
         self.window = window
         self.offsets = max(1.0, mean_history - window)
-        self.factor = _size(experiment.base) * (0.3 + 0.7 * window / 9)
+        self.factor = _size(experiment.base) * (
+            OF_SEQUENCES if experiment.kind == "sequence" else 0.3 + 0.7 * window / 9
+        )
 
     def drawn(self, count: int) -> float:
         # Histories differ in length: the short ones run out of offsets first.
