@@ -505,11 +505,13 @@ KIND_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "names": ("loss", "confidence", "entropy", "target_minus_base", "sequence_mlp", "fused_target"),
             "lead": "sequence_mlp",
         },
-        "evaluation": {"map_users": 1_000},
+        "evaluation": {"map_users": 1_000, "compared_with": "like"},
     },
     "recommender": {
         "prompt": {"style": "whole_history", "history": 99_999, "windows": 1},
         "attacks": {"names": ("recommenders", "reference_recommendation"), "lead": "biased_mia"},
+        # How a list looks depends on how long and how popular the history is, trained on or not.
+        "evaluation": {"compared_with": "like"},
     },
 }
 """What the settings are where nothing else is said, for targets that are no language models."""
