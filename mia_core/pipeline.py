@@ -20,6 +20,7 @@ from mia_core.attacks.catalogue import ATTACKS, GROUPS, configured
 from mia_core.attacks.contract import is_transductive, out_of_fold_scores
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.fused import hidden, scalars
+from mia_core.attacks.sets import share_used
 from mia_core.claims import judge_gates, list_bound, make_claims, placebo_experiment, wants_placebo, with_names
 from mia_core.data.interactions import Interactions
 from mia_core.evaluate.calibration import mondrian_p_values, p_values, strata
@@ -197,7 +198,9 @@ def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _F
             metrics += [dataclasses.replace(figure, reason=unit.say(figure.reason)) for figure in figures]
             table = roc_table(mine[at], member, config.evaluation.resamples, config.evaluation.confidence, seed)
             rocs.append(table.select(pl.lit(name).alias("attack"), pl.all()))
-        users = with_names(run, _user_table(run, roles, scores))
+        users = with_names(run, _user_table(run, roles, scores)).join(
+            _shares_used(run, audited, known), on="user", how="left", maintain_order="left"
+        )
         features = _feature_table(run, evidence, roles, known)
         claims = make_claims(run, users, evidence, known, scores, judged_by)
     with run.stage(estimate.GATES), threadpool_limits(1):
@@ -367,6 +370,42 @@ def _user_table(run: Run, roles: np.ndarray, scores: Mapping[str, np.ndarray]) -
     }
     table = pl.DataFrame(rows).with_columns(pl.col(pl.Float64).fill_nan(None))
     return pl.concat([table, pl.DataFrame(public, schema_overrides={"windows": pl.Int64})], how="diagonal_relaxed")
+
+
+def _shares_used(run: Run, audited: Evidence, known: Known) -> pl.DataFrame:
+    """user, share_used, share_low, share_high: what part of each audited user's windows the target was trained on.
+
+    Source: Tong et al., ICLR 2025 (DUCI), by the windows' log-likelihood over the base's; see `share_used`.
+    """
+    empty = {"user": pl.String, **dict.fromkeys(("share_used", "share_low", "share_high"), pl.Float64)}
+    if run.writer.style.whole or "target" not in audited.views:
+        return pl.DataFrame(schema=empty)
+    told, told_known = (_over_base(evidence) for evidence in (audited, known.evidence))
+    of_known = known.evidence.user_index
+    threshold = best_threshold(told_known, known.member[of_known])
+    if threshold is None:
+        return pl.DataFrame(schema=empty)
+    found = share_used(
+        told,
+        audited.user_index,
+        told_known,
+        of_known,
+        known.member,
+        threshold,
+        collections=len(audited.users),
+        confidence=run.experiment.evaluation.confidence,
+        seed=derive_seed(run.experiment.seed, "share used"),
+    )
+    figures = {"share_used": found.share, "share_low": found.lower, "share_high": found.upper}
+    several = np.bincount(audited.user_index, minlength=len(audited.users)) > 1
+    table = pl.DataFrame({"user": list(audited.users), **figures}).filter(pl.Series(several & ~np.isnan(found.share)))
+    return table if table.height else pl.DataFrame(schema=empty)
+
+
+def _over_base(evidence: Evidence) -> np.ndarray:
+    """(n_samples,) mean log-probability of each window's answer, over what the base gives it where there is one."""
+    values = evidence.views["target"].sample_mean("log_probability")
+    return values - evidence.views["base"].sample_mean("log_probability") if "base" in evidence.views else values
 
 
 def _map_table(run: Run) -> pl.DataFrame:

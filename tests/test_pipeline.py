@@ -23,8 +23,9 @@ from mia_core.lookup import lookup_history
 from mia_core.models.llm.loading import add_lora, build_offline, load_local, save_model, train_tokenizer
 from mia_core.models.llm.training import fit, hard_loss
 from mia_core.pipeline import run_audit
+from mia_core.report.lookup import lookup_user
 from mia_core.report.results import AuditResult, read_table
-from mia_core.report.wording import headline
+from mia_core.report.wording import explain_lookup, headline
 from mia_core.store import Store
 from mia_core.types import Role, Silent, StagePlan
 
@@ -62,6 +63,17 @@ def users_of(result: AuditResult, store: Store) -> pl.DataFrame:
     folder = store.find(result.key)
     assert folder is not None
     return read_table(folder, "users")
+
+
+def test_the_share_of_a_persons_windows_that_was_used_is_estimated(audited: AuditResult, shared: Store) -> None:
+    users = users_of(audited, shared).filter(pl.col("share_used").is_not_null())
+    means = {role: part["share_used"].mean() for (role,), part in users.group_by("role")}
+    assert set(means) == {Role.AUDITED_MEMBER, Role.AUDITED_HELD_OUT}
+    # All windows of a member were used, and none of anybody else's.
+    assert means[Role.AUDITED_MEMBER] > 0.7 > 0.3 > means[Role.AUDITED_HELD_OUT]
+    assert ((users["share_low"] <= users["share_used"]) & (users["share_used"] <= users["share_high"])).all()
+    found = lookup_user(shared, audited.key, users["user"][0])
+    assert any("windows of interactions an estimated" in sentence for sentence in explain_lookup(found, audited))
 
 
 def test_a_target_that_memorised_is_found_out(audited: AuditResult) -> None:

@@ -115,6 +115,7 @@ def lookup_user(store: Store, audit_key: str, user: str, attack: str | None = No
             for item in result.attacks
             if not item.skipped
         ],
+        share_used=None if row.get("share_used") is None else (row["share_used"], row["share_low"], row["share_high"]),
     )
 
 

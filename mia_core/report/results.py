@@ -299,6 +299,8 @@ class LookupResult:
     """None where there is nobody to count on whose truth is known and who did not fix the threshold."""
     evidence: list[AttackEvidence] = field(default_factory=list)
     """What every attack of the audit says, for users of the audit."""
+    share_used: tuple[float, float, float] | None = None
+    """Estimated share of the user's windows that the target was trained on, with its interval; None with a single window."""
 
 
 @dataclass(frozen=True)

@@ -395,6 +395,12 @@ def explain_lookup(lookup: LookupResult, result: AuditResult) -> list[str]:
         sentences += _evidence(lookup, result.brought)
     if lookup.score is not None:
         sentences += [STATUS_CAVEATS.get(status, ""), *_strength(lookup, result)]
+    if lookup.share_used is not None:
+        share, low, high = (_percent(part) for part in lookup.share_used)
+        sentences.append(
+            f"Of this user's {lookup.windows} windows of interactions an estimated {share} were used ({low} to {high}). With so "
+            "few windows this is rough; it assumes that used windows look like those of known members."
+        )
     if lookup.p_value is not None:
         sentences += _limits(role, result)
     return [result.unit.say(sentence) for sentence in sentences if sentence]
