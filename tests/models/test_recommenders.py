@@ -137,6 +137,16 @@ def test_it_is_read_back_as_it_was_written_and_as_plain_arrays(
     np.testing.assert_array_equal(read.own_scores(np.arange(80)), models[kind].own_scores(np.arange(80)))
 
 
+@pytest.mark.parametrize("kind", RECOMMENDERS)
+def test_items_that_nobody_has_are_there_after_reading_too(kind: str, tmp_path: Path) -> None:
+    histories = rows([[0, 1], [1, 2], [0, 2]], 6)
+    fitted(kind, histories=histories, epochs=1).write(tmp_path)
+    read = RECOMMENDERS[kind].read(tmp_path, settings(kind))
+    asked = rows([[0], [5], []], 6)
+    assert read.scores(asked).shape == (3, 6)
+    assert read.own_scores(np.arange(3)).shape == (3, 6)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_seed_decides_and_nothing_else(kind: str, models: dict[str, Recommender]) -> None:
     torch.manual_seed(5)

@@ -63,6 +63,8 @@ class ItemBased:
             matrix = getattr(self, name)
             for part in ("data", "indices", "indptr"):
                 np.save(folder / f"{name}_{part}.npy", getattr(matrix, part), allow_pickle=False)
+            # The last items of the catalogue may be nobody's: the indices alone would lose them.
+            np.save(folder / f"{name}_shape.npy", matrix.shape, allow_pickle=False)
 
     def scores(self, histories: scipy.sparse.csr_array) -> np.ndarray:
         """(n, n_items) similarity to the history, added up; for an empty one how many trained users have the item."""
@@ -77,6 +79,6 @@ class ItemBased:
 
 
 def _read(folder: Path, name: str) -> scipy.sparse.csr_array:
-    parts = (np.load(folder / f"{name}_{part}.npy", allow_pickle=False) for part in ("data", "indices", "indptr"))
-    data, indices, indptr = parts
-    return scipy.sparse.csr_array((data, indices, indptr))
+    names = ("data", "indices", "indptr", "shape")
+    data, indices, indptr, shape = (np.load(folder / f"{name}_{part}.npy", allow_pickle=False) for part in names)
+    return scipy.sparse.csr_array((data, indices, indptr), shape=tuple(shape))
