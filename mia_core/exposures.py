@@ -79,6 +79,12 @@ class World:
     held_out: tuple[str, ...]
 
 
+def exposures_of(run: Run) -> Exposures:
+    """What the recommenders of one audit show: the same object whoever asks, so that nothing is opened twice."""
+    found: Exposures = run.once("exposures", lambda: Exposures(run))
+    return found
+
+
 @dataclass
 class Exposures:
     """The target and the auditor's recommender of one audit, trained once and kept."""
@@ -148,6 +154,7 @@ class Exposures:
         rows = np.array([row_of.get(samples.users[i], -1) for i in samples.user_index], dtype=np.int64)
         histories = self.histories(samples)
         nobody = scipy.sparse.csr_array(histories.shape, dtype=np.float32)
+        popular = self._popular(world) if need == "lists/popular" else np.zeros(0)
         served = np.zeros((len(samples), world.settings.length), dtype=np.int32)
         for start in range(0, len(samples), ROWS):
             part = np.arange(start, min(start + ROWS, len(samples)))
@@ -164,7 +171,7 @@ class Exposures:
                 elif need == "lists/popular":
                     # As published, what a person has already is not left out of it.
                     seen = nobody[chosen]
-                    scores = np.repeat(self._popular(world)[None], len(chosen), axis=0)
+                    scores = np.repeat(popular[None], len(chosen), axis=0)
                 else:
                     scores = world.server.scores(asked, seen)
                 served[chosen] = self._ranked(scores, seen, world.settings, asked)

@@ -13,7 +13,7 @@ from mia_core import estimate
 from mia_core.attacks.evidence import Background, Evidence, Known
 from mia_core.data.lists import ServedLists
 from mia_core.data.prompts import Samples
-from mia_core.exposures import Exposures
+from mia_core.exposures import exposures_of
 from mia_core.observe.observations import Observations
 from mia_core.observe.views import LISTS
 from mia_core.questions import MEASURED, Questions
@@ -54,7 +54,7 @@ def _possible_with_lists(served: ServedLists, public: Sequence[str], need: str) 
 
 def train(run: Run, needs: Sequence[str]) -> None:
     """Trains, or finds in the store, every model that the needs ask about."""
-    exposures = Exposures(run)
+    exposures = exposures_of(run)
     if run.experiment.kind == "recommender":
         _ = exposures.target
     elif run.served is None:
@@ -80,11 +80,14 @@ def gather(run: Run, samples: Samples, needs: Sequence[str], *, announce: bool =
     cross_fitted: dict[str, Sequence[Observations]] = {}
     signals = _signals(run, samples)
     lists: dict[str, np.ndarray] = {}
+    world: Known | None = None
+    background = run.background
     for need in needs:
         with run.stage(estimate.observe_stage(need)) if announce else nullcontext():
             if need == "shadow_world":
-                continue
-            if need in LISTS:
+                background = replace(background, item_vectors=exposures_of(run).item_vectors)
+                world = _shadow_world(run, needs, background)
+            elif need in LISTS:
                 lists[need] = questions.recommended(need, samples)
             elif need in MEASURED:
                 signals[need] = questions.measured(need, samples)
@@ -94,10 +97,6 @@ def gather(run: Run, samples: Samples, needs: Sequence[str], *, announce: bool =
                     cross_fitted["student"] = list(found.values())
                 else:
                     views |= found
-    world, background = None, run.background
-    if "shadow_world" in needs:
-        background = replace(background, item_vectors=questions.exposures.item_vectors)
-        world = _shadow_world(run, questions.exposures, needs, background)
     return Evidence(
         users=samples.users,
         user_index=samples.user_index,
@@ -111,8 +110,9 @@ def gather(run: Run, samples: Samples, needs: Sequence[str], *, announce: bool =
     )
 
 
-def _shadow_world(run: Run, exposures: Exposures, needs: Sequence[str], background: Background) -> Known:
+def _shadow_world(run: Run, needs: Sequence[str], background: Background) -> Known:
     """What the auditor's own recommender shows of people whose membership in it is known."""
+    exposures = exposures_of(run)
     world = exposures.shadow
     samples = run.windows([*world.members, *world.held_out])
     lists = {need: exposures.lists(need, samples, world) for need in needs if need in LISTS}

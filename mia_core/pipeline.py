@@ -28,7 +28,7 @@ from mia_core.evaluate.intervals import mean_interval
 from mia_core.evaluate.maps import two_dimensional
 from mia_core.evaluate.metrics import attack_metrics, best_threshold, roc_table
 from mia_core.experiment import Experiment, Runtime
-from mia_core.exposures import Exposures
+from mia_core.exposures import exposures_of
 from mia_core.gathering import gather, possible, train
 from mia_core.keys import content_key, file_key
 from mia_core.models.device import choose_device, device_name, resolve_precision, use_threads
@@ -297,7 +297,7 @@ def _quality(run: Run) -> list[Quality]:
         return []
     rows = []
     if run.experiment.kind == "recommender":
-        rows.append(("target", recommender_scores(Exposures(run).recommender, task, run.catalogue.position)))
+        rows.append(("target", recommender_scores(exposures_of(run).recommender, task, run.catalogue.position)))
     else:
         # A target that serves from a prompt has the base's weights.
         own_weights = run.experiment.target.serving == "weights"

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from mia_core.data.prompts import Samples
-from mia_core.exposures import Exposures
+from mia_core.exposures import exposures_of
 from mia_core.keys import content_key
 from mia_core.models.llm.generation import drawn_answers, ranked_answers
 from mia_core.models.llm.gradients import gradient_norms
@@ -33,11 +33,6 @@ class Questions:
     run: Run
     keep: bool = True
     """False: what is asked leaves nothing in the store, for a pasted history is personal data."""
-
-    @cached_property
-    def exposures(self) -> Exposures:
-        """What a recommender of items shows."""
-        return Exposures(self.run)
 
     def observe(self, view: str, samples: Samples) -> Observations:
         """What one view says about the samples."""
@@ -62,7 +57,8 @@ class Questions:
         if run.served is not None:
             return self._brought(need, samples)
         if run.experiment.kind != "language":
-            return self.exposures.lists(need, samples, self.exposures.target)
+            exposures = exposures_of(run)
+            return exposures.lists(need, samples, exposures.target)
 
         def write(folder: Path) -> None:
             asked = run.target.told(self._varied(need.partition("/")[2], samples, 0), samples)

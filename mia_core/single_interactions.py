@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from mia_core.attacks.interaction_level import Interactions, interaction_scores
 from mia_core.evaluate.intervals import mean_interval
-from mia_core.exposures import Exposures
+from mia_core.exposures import exposures_of
 from mia_core.report.results import InteractionFigure
 from mia_core.seeds import derive_seed
 from mia_core.stages import Run
@@ -26,7 +26,7 @@ def interaction_figures(run: Run) -> list[InteractionFigure]:
     settings = run.experiment.recommender
     if not settings.left_out or run.experiment.target.world == "null":
         return []
-    exposures = Exposures(run)
+    exposures = exposures_of(run)
     row_of = {user: row for row, user in enumerate(run.members_trained_on)}
     members = [user for user in run.split.users(Role.AUDITED_MEMBER) if user in row_of]
     whole = exposures.histories(run.windows(members))

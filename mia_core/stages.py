@@ -687,6 +687,12 @@ class Run:
             folder = self.build(key, "model", write)
         return [self._saved(content_key("shadow adapter", 1, k, [key]), folder / str(k), base) for k in range(count)]
 
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What another module keeps for this audit, made the first time it is asked for."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
+
     def view_model(self, view: str) -> Model:
         """The model behind a view's name."""
         if view not in self._view_models:
@@ -709,6 +715,7 @@ class Run:
         return self.base
 
     _view_models: dict[str, Model] = field(default_factory=dict)
+    _kept: dict[str, Any] = field(default_factory=dict)
     _built: bool = False
     _asked: bool = False
     split_key: str = ""

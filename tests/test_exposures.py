@@ -82,6 +82,8 @@ def users_of(result: AuditResult, store: Store) -> pl.DataFrame:
 def test_who_is_served_differently_is_found_and_is_no_evidence(kind: str, shared: Store) -> None:
     result = audited(classic(recommender={"kind": kind, "epochs": 5}), shared)
     assert auc(result, "list_popularity_published")[1] > 0.95 or kind == "popularity"
+    # The auditor's own world says what a member looks like: who was served by a recommender, not who was not.
+    assert auc(result, "biased_mia_published")[1] > 0.7 or kind == "popularity"
     low, _, high = auc(result, "list_popularity")
     assert low < 0.5 < high
     assert result.claims is not None
