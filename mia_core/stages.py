@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
     from mia_core.store import Store
 
-VERSION = 3
+VERSION = 4
 """Raised when a stage's code changes its result."""
 
 

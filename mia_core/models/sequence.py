@@ -26,16 +26,20 @@ from mia_core.seeds import derive_seed
 if TYPE_CHECKING:
     from mia_core.experiment import Base
 
-START, HIDDEN, FIRST_ITEM = 1, 2, 3
-"""Tokens: 0 is never used, START stands before the first item, HIDDEN in place of an item; then the items."""
+PADDING, START, END, HIDDEN, FIRST_ITEM = range(5)
+"""Tokens: PADDING after a row that is shorter than others, START before the first item, END after the last, HIDDEN in place
+of an item; then the items."""
 
-LONGEST = 1_023
+LONGEST = 1_022
 """Items that can be read at once; of a longer history the latest count."""
 
 HEADS = 8
 HIDDEN_SHARE = 0.2
 """Masked training: each item is hidden with this probability, and one of each history for sure."""
 
+SHORTEST_ROW = 8
+"""Rows are padded to this length, or to it doubled until they fit: a few fixed lengths instead of one for all, since most
+sessions are much shorter than the longest."""
 TOKENS_AT_ONCE = 2**14
 """Tokens that go through the layers at once."""
 LOGITS_AT_ONCE = 2**25
@@ -71,7 +75,7 @@ def _xlnet(width: int, layers: int, vocabulary: int, dropout: float) -> XLNetCon
         dropout=dropout,
         mem_len=None,
         use_mems_eval=False,
-        pad_token_id=0,
+        pad_token_id=PADDING,
     )
 
 
@@ -81,18 +85,19 @@ def _sasrec(width: int, layers: int, vocabulary: int, dropout: float) -> GPT2Con
         n_embd=width,
         n_layer=layers,
         n_head=HEADS,
-        n_positions=LONGEST + 1,
+        n_positions=LONGEST + 2,
         resid_pdrop=dropout,
         embd_pdrop=dropout,
         attn_pdrop=dropout,
         use_cache=False,
-        pad_token_id=0,
+        pad_token_id=PADDING,
         bos_token_id=START,
-        eos_token_id=None,
+        eos_token_id=END,
     )
 
 
 def _sasrec_at(network: Any, tokens: torch.Tensor, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    # What stands behind a place, padding too, is not seen from there.
     layers = network.transformer(input_ids=tokens, output_hidden_states=True).hidden_states[1:]
     return torch.stack([layer[rows, places] for layer in layers], dim=1)
 
@@ -170,8 +175,13 @@ class SequenceModel:
             ) from None
 
     def asked_in_training(self, batch: Sequence[Encoded]) -> Sequence[Encoded]:
-        """The batch as it is trained on: a masked family gets each history with items hidden, drawn anew each time."""
-        return [_with_gaps((*sample.prompt, *sample.answer)) for sample in batch] if self.family.masked else batch
+        """The batch as it is trained on.
+
+        A masked family gets each history with items hidden, drawn anew each time; a causal one also learns where it ends.
+        """
+        if self.family.masked:
+            return [_with_gaps((*sample.prompt, *sample.answer)) for sample in batch]
+        return [Encoded(sample.prompt, (*sample.answer, END)) for sample in batch]
 
     def answer_outputs(self, batch: Sequence[Encoded], *, pooled: bool = False) -> AnswerOutputs:
         """Logits at the asked items, all samples in one row; and hidden vectors, averaged over each sample's.
@@ -219,27 +229,35 @@ class SequenceModel:
         rows: list[tuple[int, ...]] = []
         for sample in batch:
             if HIDDEN in sample.prompt:
-                rows.append(sample.prompt)
+                rows.append((START, *sample.prompt, END))
             else:
-                rows += [(*sample.prompt, *sample.answer[:i], HIDDEN) for i in range(len(sample.answer))]
+                rows += [(START, *sample.prompt, *sample.answer[:i], HIDDEN, END) for i in range(len(sample.answer))]
         return rows, [[place for place, token in enumerate(row) if token == HIDDEN] for row in rows]
 
     def _vectors(self, rows: Sequence[tuple[int, ...]], asked: Sequence[Sequence[int]]) -> torch.Tensor:
-        """(asked positions, layers, width); rows of one length go through the layers together, without padding."""
+        """(asked positions, layers, width); rows that are padded to one length go through the layers together."""
         of_length: dict[int, list[int]] = defaultdict(list)
         for i, row in enumerate(rows):
-            of_length[len(row)].append(i)
+            of_length[_padded_length(len(row))].append(i)
         parts, found = [], []
         for length, members in of_length.items():
             most = max(1, TOKENS_AT_ONCE // length)
             for chosen in (members[start : start + most] for start in range(0, len(members), most)):
-                tokens = torch.tensor([rows[i] for i in chosen], device=self.device)
+                padded = [rows[i] + (PADDING,) * (length - len(rows[i])) for i in chosen]
                 where = [(line, place) for line, i in enumerate(chosen) for place in asked[i]]
-                parts.append(self.family.vectors_at(self.network, tokens, *torch.tensor(where, device=self.device).T))
+                tokens, places = (torch.tensor(table, device=self.device) for table in (padded, where))
+                parts.append(self.family.vectors_at(self.network, tokens, *places.T))
                 found += [i for i in chosen for _ in asked[i]]
         # Rows of one length keep their order, so that a stable sort restores that of the samples.
         order = torch.tensor(found, device=self.device).argsort(stable=True)
         return torch.cat(parts)[order]
+
+
+def _padded_length(tokens: int) -> int:
+    length = SHORTEST_ROW
+    while length < tokens:
+        length *= 2
+    return length
 
 
 def _with_gaps(history: tuple[int, ...]) -> Encoded:
