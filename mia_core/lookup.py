@@ -16,7 +16,7 @@ from mia_core import estimate
 from mia_core.attacks.catalogue import configured
 from mia_core.data.prompts import Event, Samples
 from mia_core.errors import DataError, NotFound
-from mia_core.evaluate.calibration import conservative_p_value, share_below
+from mia_core.evaluate.calibration import FEWEST, conservative_p_value, share_below, strata
 from mia_core.experiment import Data, Runtime, parse_experiment
 from mia_core.gathering import gather, possible
 from mia_core.keys import content_key
@@ -72,6 +72,10 @@ def lookup_history(
     length = min(len(matched), run.experiment.prompt.windows * window + window - 1)
     progress.start(COMPARE)
     held_out, members = scorer.comparison(length)
+    if run.experiment.evaluation.compared_with == "like":
+        like = _like(matched[-length:], run) & ~np.isnan(held_out)
+        held_out = held_out[like] if like.sum() >= FEWEST else held_out
+    held_out = held_out[~np.isnan(held_out)]
     progress.finish(COMPARE, cached=False)
     progress.start(SCORE)
     score = float(scorer.scores({"": matched[-length:]})[0])
@@ -108,6 +112,17 @@ def match(history: Sequence[str], run: Run) -> tuple[list[Event], list[str]]:
     return matched, unmatched
 
 
+def _like(history: Sequence[Event], run: Run) -> np.ndarray:
+    """(n_held_out,) which audited held-out users have a history about as long and as popular, once cut as short."""
+    held_out = [run.events.get(user, [])[-len(history) :] for user in run.split.users(Role.AUDITED_HELD_OUT)]
+    everybody = [*held_out, history]
+    popularity = [np.mean([run.popularity.get(event.item, 0.0) for event in events] or [0.0]) for events in everybody]
+    counted = np.arange(len(everybody)) < len(held_out)
+    kinds = strata(np.array([len(events) for events in everybody]), np.array(popularity), calibrating=counted)
+    like: np.ndarray = kinds[:-1] == kinds[-1]
+    return like
+
+
 def _reopen(audit_key: str, store: Store, progress: Progress, runtime: Runtime) -> tuple[Run, str]:
     folder = store.find(audit_key)
     if folder is None:
@@ -138,7 +153,10 @@ class _Scorer:
         self.known, _, _ = divide(run, evidence, roles)
 
     def comparison(self, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """(scores of calibration users, scores of some members), each on at most `length` latest items."""
+        """(scores of the audited held-out users in order, NaN where there is none; scores of some members).
+
+        Each is scored on at most `length` latest items.
+        """
         run = self.run
         held_out = run.split.users(Role.AUDITED_HELD_OUT)
         members = run.split.users(Role.AUDITED_MEMBER)
@@ -158,8 +176,8 @@ class _Scorer:
             np.save(folder / "scores.npy", self.scores(histories))
 
         scores = np.load(run.store.build(key, "scores", write, keep=True) / "scores.npy", allow_pickle=False)
-        values = scores[: len(held_out)], scores[len(held_out) :]
-        return values[0][~np.isnan(values[0])], values[1][~np.isnan(values[1])]
+        shown_scores = scores[len(held_out) :]
+        return scores[: len(held_out)], shown_scores[~np.isnan(shown_scores)]
 
     def scores(self, histories: dict[str, list[Event]]) -> np.ndarray:
         """(n,) highest score over all window offsets; NaN where a history holds no window."""

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mia_core.evaluate.calibration import FEWEST
 from mia_core.experiment import Runtime, parse_experiment
 from mia_core.exposures import Exposures
 from mia_core.lookup import lookup_history
@@ -133,7 +134,10 @@ def test_randomised_lists_hide_nothing_from_one_line(shared: Store) -> None:
 
 
 def test_a_pasted_history_is_judged_whole_and_belongs_to_nobody(shared: Store) -> None:
-    document = classic(attacks={"names": ["list_popularity", "list_popularity_own_vectors"], "lead": "list_popularity"})
+    document = classic(
+        data={"synthetic": {"users": 700, "items": 120, "mean_history": 25}},
+        attacks={"names": ["list_popularity", "list_popularity_own_vectors"], "lead": "list_popularity"},
+    )
     result = audited(document, shared)
     run = opened(document, shared)
     user = run.split.users(Role.AUDITED_HELD_OUT)[0]
@@ -142,6 +146,10 @@ def test_a_pasted_history_is_judged_whole_and_belongs_to_nobody(shared: Store) -
     row = users_of(result, shared).filter(pl.col("user") == user)
     assert found.score == pytest.approx(row["score.list_popularity"][0], abs=1e-6)
     assert found.p_value is not None
+    # Like is compared with like.
+    assert FEWEST <= found.calibration_users < len(run.split.users(Role.AUDITED_HELD_OUT))
+    by_length = lookup_history(result.key, history[-3:], shared, Silent(), Runtime())
+    assert by_length.calibration_users >= FEWEST
     short = lookup_history(result.key, history[:1], shared, Silent(), Runtime())
     assert short.p_value is None
     assert "takes 2" in (short.reason or "")
