@@ -136,6 +136,124 @@ def study(
 
 
 @application.command()
+def defend(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="The audit of a target without defences, a .toml file.")
+    ],
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--defense", metavar="TITLE", help="Try only this one of the panel (see --list). Repeatable."),
+    ] = None,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", min=0, help="Repeatable; by default 0, 1 and 2.")] = None,
+    data: Source = None,
+    settings: Settings = None,
+    json_path: Json = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    show_list: Annotated[bool, typer.Option("--list", help="Show which defences would be tried.")] = False,
+) -> None:
+    """Try what would close a leak: each defence audited by an attacker who knows it, beside what it costs."""
+    from mia_core.defending import parse_defending, refused_of_panel, run_defending
+    from mia_core.experiment import Runtime, load_experiment
+    from mia_core.report.defending import defense_document, read_trade
+    from mia_core.report.export import check_destination, write_document
+    from mia_core.terminal_defending import show_defenses, show_panel
+
+    experiment = load_experiment(config, _overrides(data, settings))
+    panel = list(refused_of_panel(experiment))
+    if show_list:
+        show_panel(Console(), panel)
+        return
+    titles = [tried.title for tried, _ in panel]
+    for title in only or []:
+        if title not in titles:
+            raise ConfigError(f"--defense {title!r} is not in the panel; there are {', '.join(titles)}")
+    if json_path is not None:
+        check_destination(json_path)
+    # One that was asked for by name is not left out silently.
+    chosen = [tried for tried, refused in panel if (tried.title in only if only else not refused)]
+    defending = parse_defending(
+        {
+            "name": f"Defences of {experiment.name}",
+            "experiment": experiment.model_dump(mode="json"),
+            "tried": [tried.model_dump(mode="json") for tried in chosen],
+            **({"seeds": seeds} if seeds else {}),
+        }
+    )
+    store = _store()
+    try:
+        with ProgressBars(Console(stderr=True)) as progress:
+            done = run_defending(defending, store, progress, Runtime(device=device, threads=threads))
+    except KeyboardInterrupt:
+        raise Cancelled("stopped; run the same command again to go on where it was") from None
+    folder = store.find(done.key)
+    assert folder is not None, "it was finished a moment ago"  # noqa: S101
+    figures = read_trade(folder)
+    show_defenses(Console(), done, figures)
+    if json_path is not None:
+        write_document(json_path, defense_document(done, figures))
+
+
+@application.command()
+def forget(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="The audit whose target is told to forget, a .toml file.")
+    ],
+    users: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Members to forget: a list of user ids, one a line.")
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Instead: a share of the members, drawn by the seed; 0.1.")
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option("--method", metavar="NAME", help="Only this way to forget (see --list). Repeatable."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", help="Trainings of each kind, at least 5.")] = None,
+    margin: Annotated[float | None, typer.Option(metavar="SHARE", help="What may be left of the memory; 0.2.")] = None,
+    data: Source = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Change the audit, or a way to forget: settings.gradient_ascent.epochs=20. Repeatable.",
+        ),
+    ] = None,
+    json_path: Json = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    show_list: Annotated[bool, typer.Option("--list", help="Show the ways to forget that this target allows.")] = False,
+) -> None:
+    """Has a model that was told to forget somebody forgotten them? Compared with models that never saw them."""
+    from mia_core.experiment import Runtime
+    from mia_core.forgetting import load_forgetting, run_forgetting
+    from mia_core.report.export import check_destination, write_document
+    from mia_core.report.forgetting import forgetting_document
+    from mia_core.terminal_forgetting import show_forgetting, show_methods
+
+    if users is not None and share is not None:
+        raise ConfigError("forget: give either --users FILE or --share, not both")
+    listed = _lines(users, "--users", "user id") if users is not None else None
+    given = {"forget": listed or share, "methods": methods, "seeds": seeds, "margin": margin}
+    changes = {name: value for name, value in given.items() if value is not None}
+    document = load_forgetting(config, _overrides(data, settings), **changes)
+    if show_list:
+        show_methods(Console(), document.chosen)
+        return
+    if json_path is not None:
+        check_destination(json_path)
+    try:
+        with ProgressBars(Console(stderr=True)) as progress:
+            done = run_forgetting(document, _store(), progress, Runtime(device=device, threads=threads))
+    except KeyboardInterrupt:
+        raise Cancelled("stopped; run the same command again to go on where it was") from None
+    show_forgetting(Console(), done)
+    if json_path is not None:
+        write_document(json_path, forgetting_document(done))
+
+
+@application.command()
 def lookup(
     audit: Audit,
     user: Annotated[str | None, typer.Argument(metavar="USER", help="An id, exactly as in the data.")] = None,

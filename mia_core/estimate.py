@@ -61,8 +61,10 @@ TRAJECTORY = "Train a copy and keep every epoch (trajectory reference)"
 
 
 def shadows_together(experiment: Experiment) -> bool:
-    """Whether the shadow models are adapters that share one training; those that stop early each have their own."""
-    return experiment.target.tuning == "lora" and not experiment.target.training.early_stop
+    """Whether the shadow models are adapters that share one training; those that stop early, or are trained with the target's
+    defences, each have their own."""
+    plain = not any(defense.where == "training" for defense in experiment.defense.chosen)
+    return plain and experiment.target.tuning == "lora" and not experiment.target.training.early_stop
 
 
 def observe_stage(need: str) -> str:
@@ -151,6 +153,9 @@ def impossible(experiment: Experiment, need: str) -> str:
     from mia_core.observe.views import LISTS
 
     target, model = experiment.target, need.partition("/")[0]
+    behind = [defense.title for defense in experiment.defense.chosen if defense.where == "serving"]
+    if behind and experiment.kind != "recommender" and (need == "gradient" or need.endswith("/noisy")):
+        return f"needs the weights, and behind a defence in serving ({behind[0]}) there are only answers"
     if experiment.kind != "language":
         return _impossible_of_items(experiment, need)
     if need == "shadow_world" and target.source == "lists" and experiment.prompt.style == "whole_history":

@@ -8,11 +8,14 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mia_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mia_core.defenses.contract import Defense
 
 
 class Section(BaseModel):
@@ -213,6 +216,8 @@ class Recommender(Section):
     """Items of a served list."""
     candidates: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Popularity randomisation, a defence: each list is drawn at random from so many best items; 0: off."""
+    shuffled: bool = False
+    """List shuffle, a defence: each list is served in random order."""
 
     @model_validator(mode="after")
     def _lists_fit(self) -> Recommender:
@@ -294,6 +299,42 @@ class Distillation(Section):
     soft_windows: Annotated[int, Field(ge=1, le=1_000)] = 30
     """Windows drawn per public user for soft-only references (they may overlap; nobody public is scored)."""
     soft_training: Training = Training(epochs=3, learning_rate=2e-3)
+
+
+class Protection(Section):
+    """What protects the target, one thing or several together. Whoever attacks knows of it and attacks accordingly."""
+
+    names: tuple[str, ...] = ()
+    """Defences of the catalogue."""
+    settings: dict[str, dict[str, bool | int | float | str | None]] = {}
+    """Settings of single defences that differ from their defaults: ``[defense.settings.cap_records]``, ``records = 1``."""
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _one_or_several(cls, names: Any) -> Any:
+        return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
+
+    @model_validator(mode="after")
+    def _defenses_are_known(self) -> Protection:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"names is {list(self.names)}; each defence can be there once: remove the repetition")
+        for name in self.settings:
+            if name not in self.names:
+                raise ValueError(
+                    f"settings names {name!r}, which names does not hold; add it there, or leave its settings out"
+                )
+        _ = self.chosen
+        return self
+
+    @property
+    def chosen(self) -> tuple[Defense, ...]:
+        """The defences with their settings."""
+        # Without any the catalogue need not be loaded.
+        if not self.names:
+            return ()
+        from mia_core.defenses.catalogue import configured
+
+        return tuple(configured(name, self.settings.get(name, {})) for name in self.names)
 
 
 class Views(Section):
@@ -424,6 +465,7 @@ class Experiment(Section):
     target: Target = Target()
     recommender: Recommender = Recommender()
     shadow: Shadow = Shadow()
+    defense: Protection = Protection()
     distillation: Distillation = Distillation()
     views: Views = Views()
     attacks: Attacks = Attacks()
@@ -446,6 +488,11 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> Experiment:
         whole = self.prompt.style == "whole_history"
+        if self.defense.names:
+            from mia_core.defenses.catalogue import combination_refusal
+
+            if told := combination_refusal(self.defense.chosen, self):
+                raise ValueError(f"defense: {told}")
         student = self.distillation.student
         if student is not None and (student.family in SEQUENCE_FAMILIES) != (self.base.family in SEQUENCE_FAMILIES):
             raise ValueError(
@@ -481,6 +528,11 @@ class Experiment(Section):
                     "serves from its weights; leave it at its default"
                 )
         return self
+
+    @property
+    def undefended(self) -> Experiment:
+        """The same audit of a target that nothing protects."""
+        return self.model_copy(update={"defense": Protection()})
 
     @property
     def kind(self) -> Literal["language", "sequence", "recommender"]:

@@ -15,7 +15,6 @@ from mia_core import estimate
 from mia_core.data.prompts import Samples
 from mia_core.experiment import Recommender as Settings
 from mia_core.keys import content_key
-from mia_core.models.llm.training import hard_loss
 from mia_core.models.recommenders import RECOMMENDERS, Recommender, recommend
 from mia_core.models.recommenders.latent_factor import LatentFactor
 from mia_core.models.sequence import SequenceModel
@@ -116,7 +115,8 @@ class Exposures:
         sequence = run.experiment.kind == "sequence"
         server: Server = OfSequences(run.target.load()) if sequence else OfHistories(self.recommender)
         held_out = run.split.users(Role.KNOWN_HELD_OUT, Role.AUDITED_HELD_OUT)
-        return World(server, run.experiment.recommender, tuple(run.members_trained_on), tuple(held_out))
+        settings = run.protected_lists(run.experiment.recommender)
+        return World(server, settings, tuple(run.members_trained_on), tuple(held_out))
 
     @cached_property
     def shadow(self) -> World:
@@ -125,12 +125,11 @@ class Exposures:
         members, held_out = users[: len(users) // 2], users[len(users) // 2 :]
         settings = run.experiment.shadow_recommender
         if run.experiment.kind == "sequence" and run.experiment.shadow.kind == "same":
-            loss = hard_loss(run.experiment.target.training.label_smoothing)
-            trained = run.tuned("shadow recommender", estimate.SHADOW_WORLD, members, loss)
+            trained = run.shown(run.tuned("shadow recommender", estimate.SHADOW_WORLD, members))
             server: Server = OfSequences(trained.load())
         else:
             server = OfHistories(self._classic("shadow", estimate.SHADOW_WORLD, settings, members))
-        return World(server, settings, tuple(members), tuple(held_out))
+        return World(server, run.protected_lists(settings), tuple(members), tuple(held_out))
 
     @cached_property
     def item_vectors(self) -> np.ndarray:
@@ -199,11 +198,11 @@ class Exposures:
         # Seeded by what is asked about, so that a randomised list does not depend on who else is served.
         seeds = [
             derive_seed(self.run.experiment.seed, "served", *(event.item for event in window))
-            if settings.candidates
+            if settings.candidates or settings.shuffled
             else 0
             for window in samples.windows
         ]
-        return recommend(scores, seen, settings.length, settings.candidates, seeds)
+        return recommend(scores, seen, settings.length, settings.candidates, seeds, shuffled=settings.shuffled)
 
     def _public_half(self, part: int) -> list[str]:
         order = generator(self.run.experiment.seed, "shadow users").permutation(self.run.public)
@@ -216,7 +215,7 @@ class Exposures:
     ) -> Recommender:
         run = self.run
         # How somebody is served changes no weight.
-        trained = settings.model_dump(exclude={"length", "candidates", "ridge", "left_out"})
+        trained = settings.model_dump(exclude={"length", "candidates", "shuffled", "ridge", "left_out"})
         asked = {
             "purpose": purpose,
             "settings": trained,

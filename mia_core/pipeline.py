@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,14 +35,17 @@ from mia_core.keys import content_key, file_key
 from mia_core.models.device import choose_device, device_name, resolve_precision, use_threads
 from mia_core.models.llm.distillation import agreement
 from mia_core.models.ranking import (
+    RankingTask,
     hits_and_gains,
     language_model_scores,
+    liking_aucs,
+    liking_task,
     popularity_scores,
     ranking_task,
     recommender_scores,
 )
 from mia_core.observe.output_vectors import output_vectors
-from mia_core.report.results import Agreement, AttackSummary, AuditResult, Quality, read_result
+from mia_core.report.results import Agreement, AttackSummary, AuditResult, Promise, Quality, read_result
 from mia_core.seeds import derive_seed, generator
 from mia_core.single_interactions import interaction_figures
 from mia_core.stages import VERSION, Run, open_interactions
@@ -166,7 +170,7 @@ def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _F
     unit = UNITS[run.interactions.unit]
 
     with run.stage(estimate.QUALITY):
-        quality = _quality(run)
+        quality, ranked = _quality(run)
         agreements = _agreement(run, needs) if config.evaluation.ranked_users else []
 
     # So little work is slower when it is shared out over cores.
@@ -223,17 +227,28 @@ def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _F
         device=device_name(run.device),
         gates=gates,
         claims=claims,
+        promise=_promise(run),
         interactions=interaction_figures(run) if config.kind == "recommender" else [],
         artifacts=sorted(run.used),
         versions={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "scikit-learn")},
     )
     tables = {"users": users, "features": features, "list_bound": list_bound(run, users)}
+    if ranked.height:
+        tables["ranked"] = ranked
     if config.evaluation.map_users and "target" in evidence.views:
         with run.stage(estimate.MAP):
             tables["map"] = _map_table(run)
     if rocs:
         tables["roc"] = pl.concat(rocs)
     return _Findings(result, tables)
+
+
+def _promise(run: Run) -> Promise | None:
+    found = run.guarantee
+    if found is None:
+        return None
+    epsilon = found.epsilon if math.isfinite(found.epsilon) else None
+    return Promise(**{**dataclasses.asdict(found), "epsilon": epsilon})
 
 
 def divide(run: Run, evidence: Evidence, roles: np.ndarray) -> tuple[Known, Evidence, np.ndarray]:
@@ -284,36 +299,53 @@ def _skipped(run: Run, impossible: Mapping[str, str]) -> dict[str, str]:
     return reasons
 
 
-def _quality(run: Run) -> list[Quality]:
-    """HR@10 and NDCG@10 on held-out users, beside the base and plain popularity."""
+def _quality(run: Run) -> tuple[list[Quality], pl.DataFrame]:
+    """HR@10, NDCG@10 and how well liked items are told from disliked ones, on held-out users; and the same by user."""
     config = run.experiment.evaluation
     users = run.split.users(Role.KNOWN_HELD_OUT, Role.AUDITED_HELD_OUT)
-    if config.ranked_users == 0 or not users:
-        return []
+    if config.ranked_users == 0 or not users or run.served is not None:
+        return [], pl.DataFrame()
     chosen = [str(u) for u in generator(run.experiment.seed, "ranked users").permutation(users)[: config.ranked_users]]
     catalogue = sorted(run.interactions.items["item"])
     task = ranking_task(chosen, run.events, catalogue, run.writer, config.negatives, run.experiment.seed)
-    if run.served is not None:
-        return []
-    rows = []
+    likes, liked = liking_task(chosen, run.events, run.writer)
+    quality, tables = [], []
+    for name, scores_of in _recommenders(run).items():
+        hits, gains = hits_and_gains(scores_of(task))
+        told = liking_aucs(scores_of(likes), liked)
+        seed = derive_seed(run.experiment.seed, "quality", name)
+        hit, gain = (mean_interval(values, config.confidence, config.resamples, seed) for values in (hits, gains))
+        one = Quality(name, *hit, *gain, n=len(hits))
+        if len(told):
+            like, low, high = mean_interval(told, config.confidence, config.resamples, seed)
+            one = dataclasses.replace(one, likes_auc=like, likes_low=low, likes_high=high, likes_n=len(told))
+        quality.append(one)
+        ranked = pl.DataFrame({"user": task.users, "hit": hits, "gain": gains})
+        by_likes = pl.DataFrame({"user": likes.users, "likes": told}, schema_overrides={"user": pl.String})
+        tables.append(
+            ranked.join(by_likes, on="user", how="left").select(
+                "user", pl.lit(name).alias("recommender"), pl.exclude("user")
+            )
+        )
+    return quality, pl.concat(tables)
+
+
+def _recommenders(run: Run) -> dict[str, Callable[[RankingTask], list[np.ndarray]]]:
+    """What is compared by how well it recommends: each scores the candidates of a task."""
+    found: dict[str, Callable[[RankingTask], list[np.ndarray]]] = {}
     if run.experiment.kind == "recommender":
-        rows.append(("target", recommender_scores(exposures_of(run).recommender, task, run.catalogue.position)))
+        found["target"] = lambda task: recommender_scores(exposures_of(run).recommender, task, run.catalogue.position)
     else:
         # A target that serves from a prompt has the base's weights.
         own_weights = run.experiment.target.serving == "weights"
-        recommenders = {"target": run.target if own_weights else None, "base": run.base}
-        for name, model in recommenders.items():
+        for name, model in {"target": run.target if own_weights else None, "base": run.base}.items():
             if model is not None:
-                rows.append((name, language_model_scores(model.load(), task, run.writer, run.progress.advance)))
-    rows.append(("popularity", popularity_scores(task, run.popularity)))
-    quality = []
-    for name, scores in rows:
-        hits, gains = hits_and_gains(scores)
-        seed = derive_seed(run.experiment.seed, "quality", name)
-        hit = mean_interval(hits, config.confidence, config.resamples, seed)
-        gain = mean_interval(gains, config.confidence, config.resamples, seed)
-        quality.append(Quality(name, *hit, *gain, n=len(hits)))
-    return quality
+                opened = model.load()
+                found[name] = lambda task, opened=opened: language_model_scores(  # type: ignore[misc]
+                    opened, task, run.writer, run.progress.advance
+                )
+    found["popularity"] = lambda task: popularity_scores(task, run.popularity)
+    return found
 
 
 def _agreement(run: Run, needs: Sequence[str]) -> list[Agreement]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,9 @@ from mia_core.data.prompts import (
 from mia_core.data.sessions import sessions
 from mia_core.data.split import Split, read_lines, split_own, split_users
 from mia_core.data.thinning import thin
+from mia_core.defenses.risk import foretold_risks, without_the_riskiest
 from mia_core.errors import ConfigError, DataError, NotFound
-from mia_core.experiment import SEQUENCE_FAMILIES, Base, Data, Experiment, Training
+from mia_core.experiment import SEQUENCE_FAMILIES, Base, Data, Experiment, Recommender, Target, Training
 from mia_core.keys import content_key, file_key
 from mia_core.models.llm.distillation import Phase, check_same_tokens, distillation_loss, phases
 from mia_core.models.llm.generation import drawn_answers
@@ -48,17 +50,21 @@ from mia_core.models.llm.loading import (
     save_model,
     train_tokenizer,
 )
+from mia_core.models.llm.private_training import fit_private, guarantee_of
 from mia_core.models.llm.stacked_adapters import StackedAdapters, fit_stacked
 from mia_core.models.llm.training import BatchLoss, fit, hard_loss
 from mia_core.models.sequence import SequenceModel, build_sequence, is_sequence, load_sequence, save_sequence
+from mia_core.observe.observations import observe
 from mia_core.observe.views import Asking, Catalogue, Examples, Shot
 from mia_core.report.results import StageTime
 from mia_core.seeds import derive_seed, generator
-from mia_core.types import Progress, Role
+from mia_core.types import Progress, Role, Silent
 
 if TYPE_CHECKING:
     import torch
 
+    from mia_core.defenses.contract import Defense
+    from mia_core.models.llm.private_training import Guarantee, Privacy
     from mia_core.store import Store
 
 VERSION = 4
@@ -366,9 +372,7 @@ class Run:
             return self._own_target(Path(config.path))
         if config.serving == "prompt":
             return self._serving_target()
-        return self.tuned(
-            "target", estimate.TARGET, self.members_trained_on, hard_loss(config.training.label_smoothing)
-        )
+        return self.shown(self.tuned("target", estimate.TARGET, self.members_trained_on))
 
     def _serving_target(self) -> Model:
         """The base, which answers from examples in its prompt: for a member their own window is one of them."""
@@ -416,10 +420,86 @@ class Run:
         load()
         return Model(_folder_key(folder), load, folder)
 
-    def tuned(self, purpose: str, stage: str, users: Sequence[str], loss: BatchLoss) -> Model:
-        """The base fine-tuned on some users' windows, whole or through an adapter."""
-        base, config = self.base, self.experiment.target
+    @cached_property
+    def defenses(self) -> tuple[Defense, ...]:
+        """What protects the target."""
+        return self.experiment.defense.chosen
+
+    @cached_property
+    def target_settings(self) -> Target:
+        """How the target is trained, its defences counted in."""
+        return reduce(lambda settings, defense: defense.settings(settings), self.defenses, self.experiment.target)
+
+    @property
+    def guarantee(self) -> Guarantee | None:
+        """What the training promises by its clipping and noise; None where it takes none."""
+        privacy = self._privacy
+        if privacy is None:
+            return None
+        samples = self._training_windows(self.members_trained_on, "target")
+        units = len(set(samples.user_index.tolist())) if privacy.unit == "user" else len(samples)
+        return guarantee_of(privacy, self.target_settings.training, units)
+
+    def protected_lists(self, settings: Recommender) -> Recommender:
+        """How a classic recommender's lists are drawn up, the target's defences counted in."""
+        return reduce(lambda changed, one: one.lists(changed), self.defenses, settings)
+
+    @property
+    def _privacy(self) -> Privacy | None:
+        return next((one.privacy for one in self.defenses if one.privacy is not None), None)
+
+    @cached_property
+    def undefended(self) -> Run:
+        """The same audit of a target that nothing protects."""
+        plain = self.experiment.undefended
+        return Run(plain, self.interactions, self.store, Silent(), self.device, used=self.used)
+
+    @cached_property
+    def risks(self) -> dict[str, float]:
+        """How much each user stands to lose by being trained on, see `foretold_risks`."""
+        plain, known = self.undefended, self.split.users(Role.KNOWN_MEMBER)
+        base, samples = plain.base, plain.windows(known)
+        assert base is not None  # noqa: S101 - only an own target lacks a base, and nobody is spared of one
+
+        def told(model: Model) -> np.ndarray:
+            return observe(model.load(), samples.prompts, samples.answers).sample_mean("log_probability")
+
+        totals = np.bincount(samples.user_index, weights=told(plain.target) - told(base), minlength=len(known))
+        rise = totals / np.bincount(samples.user_index, minlength=len(known))
+        popularity = {
+            user: np.array([self.popularity.get(event.item, 0.0) for event in self.events.get(user, [])])
+            for user in sorted(self.split.roles)
+        }
+        return foretold_risks(known, rise, popularity)
+
+    def _training_windows(self, users: Sequence[str], purpose: str) -> Samples:
+        """What is left of some users' windows where the target's defences leave some out of training.
+
+        Whoever trains a twin of the target knows the defences, not what they drew.
+        """
+        for one in self.defenses:
+            if one.spared_share:
+                users = without_the_riskiest(users, self.risks, one.spared_share)
+        samples = self.windows(users)
+        if not len(samples):
+            raise DataError("no user who trains the target fills a window; choose a shorter prompt.history")
+        seed = derive_seed(self.experiment.seed, "training windows", purpose)
+        return reduce(lambda left, one: one.windows(left, seed), self.defenses, samples)
+
+    def shown(self, model: Model) -> Model:
+        """What the world sees of a model where defences stand before it."""
+        serving = [one for one in self.defenses if one.where == "serving"]
+        if not serving:
+            return model
+        seed = derive_seed(self.experiment.seed, "shown")
+        key = content_key("shown", VERSION, [[one.name, dataclasses.asdict(one)] for one in serving], [model.key])
+        return replace(model, key=key, load=lambda: reduce(lambda m, one: one.served(m, seed), serving, model.load()))
+
+    def tuned(self, purpose: str, stage: str, users: Sequence[str]) -> Model:
+        """The base fine-tuned on some users' windows, whole or through an adapter, as the target is: with its defences."""
+        base, config = self.base, self.target_settings
         assert base is not None  # noqa: S101 - only an own target lacks a base
+        training_defenses = [one for one in self.defenses if one.where == "training"]
         settings = {
             "purpose": purpose,
             "start": config.start,
@@ -430,19 +510,21 @@ class Run:
             "prompt": self.experiment.prompt,
             "seed": self.experiment.seed,
             "users": sorted(users),
+            "defenses": [[one.name, dataclasses.asdict(one)] for one in training_defenses],
         }
         key = content_key("tuned", VERSION, settings, [base.key, self.split_key])
 
         def write(folder: Path) -> None:
             anew = config.start == "scratch"
             start = self._untrained(self.experiment.base, base, purpose) if anew else base.load()
-            model = self._trainable(start, purpose)
-            samples = self.windows(users)
-            if not len(samples):
-                raise DataError("no user who trains the target fills a window; choose a shorter prompt.history")
+            model = self._trainable(start, purpose, config)
+            for defense in training_defenses:
+                model = defense.prepared(model)
+            samples = self._training_windows(users, purpose)
             if config.copies:
                 samples = samples.joined(self._with_one_item_swapped(samples, config.copies))
-            self._fit(model, samples, loss, config.training, key, purpose)
+            loss = hard_loss(config.training.label_smoothing)
+            self._fit(model, samples, loss, config.training, key, purpose, self._privacy)
             save(model, folder)
 
         with self.stage(stage):
@@ -459,9 +541,10 @@ class Run:
             names, [[[self.writer.event(items[i]) for i in sequence]] for sequence in made.sequences]
         )
 
-    def _trainable(self, model: Any, purpose: str) -> Any:
-        if self.experiment.target.tuning == "lora":
-            return add_lora(model, self.experiment.target.lora, derive_seed(self.experiment.seed, purpose))
+    def _trainable(self, model: Any, purpose: str, config: Target | None = None) -> Any:
+        config = config or self.experiment.target
+        if config.tuning == "lora":
+            return add_lora(model, config.lora, derive_seed(self.experiment.seed, purpose))
         return model
 
     def _saved(self, key: str, folder: Path, start: Model, *, trainable: bool = False) -> Model:
@@ -469,7 +552,29 @@ class Run:
             return Model(key, lambda: load_adapter(start.load(), folder, trainable=trainable), folder)
         return Model(key, lambda: opened(folder, self.device), folder)
 
-    def _fit(self, model: Any, samples: Samples, loss: BatchLoss, training: Training, key: str, purpose: str) -> None:
+    def _fit(
+        self,
+        model: Any,
+        samples: Samples,
+        loss: BatchLoss,
+        training: Training,
+        key: str,
+        purpose: str,
+        privacy: Privacy | None = None,
+    ) -> None:
+        if privacy is not None:
+            fit_private(
+                model,
+                model.encode(samples.prompts, samples.answers),
+                samples.user_index.tolist(),
+                loss,
+                training,
+                privacy,
+                seed=derive_seed(self.experiment.seed, purpose),
+                scratch=self.store.scratch(key),
+                on_progress=self.progress.advance,
+            )
+            return
         validation = self.windows(self.public) if training.early_stop and purpose != "base" else None
         fit(
             model,
@@ -645,8 +750,7 @@ class Run:
         if estimate.shadows_together(self.experiment):
             return self.shadow_adapters[k]
         users = [user for user, inside in zip(self.scored, self.shadow_coins()[:, k], strict=True) if inside]
-        loss = hard_loss(self.experiment.target.training.label_smoothing)
-        return self.tuned(f"shadow {k}", estimate.shadow_stage(k), users, loss)
+        return self.tuned(f"shadow {k}", estimate.shadow_stage(k), users)
 
     @cached_property
     def shadow_adapters(self) -> list[Model]:
@@ -707,7 +811,9 @@ class Run:
                 "trajectory": lambda: self.trajectory[int(number)],
                 "self_prompted": lambda: self.self_prompted,
             }
-            self._view_models[view] = makers[kind]()
+            model = makers[kind]()
+            # Who knows what stands before the target puts the same before the models it is compared with.
+            self._view_models[view] = model if kind == "target" else self.shown(model)
         return self._view_models[view]
 
     def _base_view(self) -> Model:

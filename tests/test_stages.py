@@ -46,7 +46,9 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> Noted:
     """Users whose windows train each model, by its purpose; no window may hold anything that is not its user's."""
     noted: Noted = defaultdict(set)
 
-    def note(run: Run, model: Any, samples: Samples, loss: Any, training: Any, key: str, purpose: str) -> None:
+    def note(
+        run: Run, model: Any, samples: Samples, loss: Any, training: Any, key: str, purpose: str, *privacy: Any
+    ) -> None:
         noted[purpose.partition(" phase")[0]] |= {samples.users[i] for i in samples.user_index}
         for i, window in zip(samples.user_index, samples.windows, strict=True):
             assert set(window) <= set(run.events[samples.users[i]])

@@ -240,14 +240,20 @@ def prompt_writer(interactions: Interactions, config: Prompt, public: Sequence[s
             f"prompt.style is {config.style!r}, which needs ratings, and these data have none; "
             "choose prompt.style = 'next_item', which works on histories alone"
         )
-    liked_from = 0.0
-    if style.needs_ratings:
-        rated = interactions.frame.filter(pl.col("user").is_in(list(public)) & pl.col("rating").is_not_null())
-        median = rated["rating"].median()
-        liked_from = float(median) if isinstance(median, int | float) else 0.0
+    liked_from = _liked_from(interactions, public) if interactions.has_ratings else 0.0
     titles = dict(zip(interactions.items["item"], interactions.items["title"], strict=True))
     template = config.template or style.template
     return PromptWriter(style, template, config.separator, config.history + 1, titles, liked_from)
+
+
+def _liked_from(interactions: Interactions, public: Sequence[str]) -> float:
+    """The median rating; where nothing is rated below it, as with mostly thumbs down, the next better rating."""
+    told = interactions.frame.filter(pl.col("user").is_in(list(public)))["rating"].drop_nulls().sort()
+    if told.is_empty():
+        return 0.0
+    median = float(told.median())  # type: ignore[arg-type]
+    better = told.filter(told > median)
+    return float(better[0]) if told[0] == median and len(better) else median
 
 
 def events_by_user(interactions: Interactions, writer: PromptWriter) -> dict[str, list[Event]]:

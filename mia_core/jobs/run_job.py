@@ -44,6 +44,22 @@ def run_study_job(payload: dict[str, Any], store: Store, progress: JobProgress) 
     return run_study(study, store, progress, Runtime.model_validate(payload.get("runtime", {}))).key
 
 
+def run_defend_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
+    """Defences tried on an audit; returns the key of what was found."""
+    from mia_core.defending import parse_defending, run_defending
+
+    defending = parse_defending(payload["defending"])
+    return run_defending(defending, store, progress, Runtime.model_validate(payload.get("runtime", {}))).key
+
+
+def run_forget_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
+    """A check whether a model has forgotten; returns its key."""
+    from mia_core.forgetting import parse_forgetting, run_forgetting
+
+    forgetting = parse_forgetting(payload["forgetting"])
+    return run_forgetting(forgetting, store, progress, Runtime.model_validate(payload.get("runtime", {}))).key
+
+
 def run_lookup_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
     """The score of one pasted history; returns the key of its result."""
     from mia_core.lookup import lookup_history
@@ -74,6 +90,8 @@ def read_lookup(store: Store, key: str) -> LookupResult:
 KINDS: dict[str, Callable[[dict[str, Any], Store, JobProgress], str]] = {
     "audit": run_audit_job,
     "study": run_study_job,
+    "defend": run_defend_job,
+    "forget": run_forget_job,
     "lookup": run_lookup_job,
 }
 

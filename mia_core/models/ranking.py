@@ -21,9 +21,10 @@ CUTOFF = 10
 class RankingTask:
     """Last windows of n users, each with its true answer and m sampled negatives."""
 
+    users: tuple[str, ...]
     windows: tuple[Sequence[Event], ...]
     candidates: tuple[tuple[str, ...], ...]
-    """(n, m + 1) items, the true one first."""
+    """(n, m + 1) items, the true one first; of a task of likes: rated items, those that were liked first."""
 
 
 def ranking_task(
@@ -36,7 +37,7 @@ def ranking_task(
 ) -> RankingTask:
     """The most recent window of each user; negatives are drawn evenly from items the user never touched."""
     rng = generator(seed, "ranking negatives")
-    windows, candidates = [], []
+    ranked, windows, candidates = [], [], []
     for user in users:
         history = events.get(user, [])
         whole = writer.windows(history, 1)
@@ -44,9 +45,43 @@ def ranking_task(
             continue
         touched = {event.item for event in history}
         strangers = [item for item in rng.permutation(catalogue) if item not in touched][:negatives]
+        ranked.append(user)
         windows.append(whole[-1])
         candidates.append((whole[-1][-1].item, *(str(item) for item in strangers)))
-    return RankingTask(tuple(windows), tuple(candidates))
+    return RankingTask(tuple(ranked), tuple(windows), tuple(candidates))
+
+
+def liking_task(
+    users: Sequence[str], events: Mapping[str, Sequence[Event]], writer: PromptWriter, most: int = 8
+) -> tuple[RankingTask, list[int]]:
+    """(the most recent window of each user with what they liked and disliked outside of it, how many of these were liked).
+
+    Users without both are left out, and so is everybody where no item is rated below what counts as liked.
+    """
+    ranked, windows, candidates, liked = [], [], [], []
+    for user in users:
+        whole = writer.windows(events.get(user, []), 1)
+        if not whole:
+            continue
+        shown = {event.item for event in whole[-1]}
+        rated = [event for event in events[user] if event.rating is not None and event.item not in shown]
+        likes = [event.item for event in rated if (event.rating or 0) >= writer.liked_from][-most:]
+        dislikes = [event.item for event in rated if (event.rating or 0) < writer.liked_from][-most:]
+        if likes and dislikes:
+            ranked.append(user)
+            windows.append(whole[-1])
+            candidates.append((*likes, *dislikes))
+            liked.append(len(likes))
+    return RankingTask(tuple(ranked), tuple(windows), tuple(candidates)), liked
+
+
+def liking_aucs(scores: Sequence[np.ndarray], liked: Sequence[int]) -> np.ndarray:
+    """(n,) how often each user's liked items score above the disliked ones; a tie counts half."""
+    found = []
+    for row, count in zip(scores, liked, strict=True):
+        above = row[:count, None] - row[None, count:]
+        found.append(((above > 0) + 0.5 * (above == 0)).mean())
+    return np.array(found, dtype=float)
 
 
 def language_model_scores(

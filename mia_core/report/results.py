@@ -51,6 +51,11 @@ class Quality:
     ndcg_low: float
     ndcg_high: float
     n: int
+    likes_auc: float | None = None
+    """How often an item that a user rated as liked scores above one that they did not like; None: too few ratings."""
+    likes_low: float | None = None
+    likes_high: float | None = None
+    likes_n: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,25 @@ class PrivacyBound:
     """With the result's confidence epsilon is at least so large; 0: nothing is refuted."""
     delta: float
     sentence: str
+
+
+LEADING_BOUNDS = ("f_dp", "clopper_pearson")
+"""The bound that is held against a promise, named beforehand: the first that could be computed."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What private training promises of every unit of its data."""
+
+    epsilon: float | None
+    """None: clipping or noise alone, which promises nothing."""
+    delta: float
+    unit: str
+    """user: everything of one user together; record: each of a user's windows for itself."""
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+    accountant: str
 
 
 @dataclass(frozen=True)
@@ -158,6 +182,8 @@ class AuditResult:
     gates: list[Gate] = field(default_factory=list)
     """Checks that must hold before any result is believed."""
     claims: Claims | None = None
+    promise: Promise | None = None
+    """Of the target's training, where it takes clipping or noise."""
     interactions: list[InteractionFigure] = field(default_factory=list)
     """Whether single interactions were used; asked where the target was not trained on all of its members'."""
     artifacts: list[str] = field(default_factory=list)
@@ -167,6 +193,20 @@ class AuditResult:
     def valid(self) -> bool:
         """Whether every gate that was tried let this audit pass."""
         return all(gate.passed for gate in self.gates)
+
+    @property
+    def leading_bound(self) -> PrivacyBound | None:
+        """The lower bound on ε that is held against a promise."""
+        found = {bound.method: bound for bound in (self.claims.privacy if self.claims else [])}
+        return next((found[name] for name in LEADING_BOUNDS if name in found), None)
+
+    @property
+    def promise_broken(self) -> bool:
+        """Whether more is proven of a user's privacy loss than the training promised at most."""
+        promise, bound = self.promise, self.leading_bound
+        if promise is None or promise.epsilon is None or promise.unit != "user" or bound is None:
+            return False
+        return bound.epsilon > promise.epsilon
 
     @property
     def unit(self) -> Unit:
@@ -218,6 +258,8 @@ def read_result(folder: Path) -> AuditResult:
         claims["privacy"] = [PrivacyBound(**row) for row in claims["privacy"]]
         claims["comparisons"] = [AttackComparison(**row) for row in claims["comparisons"]]
         document["claims"] = Claims(**claims)
+    if document.get("promise") is not None:
+        document["promise"] = Promise(**document["promise"])
     return AuditResult(**document)
 
 
@@ -231,6 +273,8 @@ def read_table(folder: Path, name: str) -> pl.DataFrame:
         For known users score.ATTACK is out of fold.
     features: user, role, model (target, base, student, soft reference), feature (loss, confidence, entropy, hidden),
         value. `hidden` is the first principal component of the hidden vector, fitted on public users.
+    ranked: user, recommender, hit, gain (null: only rated items could be asked), likes (null: not both liked and disliked
+        items): what the figures of `Quality` are means of.
     list_bound: listed, wrong_at_most (of so many users with the smallest p-values by the lead attack; for all lists at once).
     roc: attack, fpr, tpr, low, high (pointwise interval on tpr), false_positives (int).
     """

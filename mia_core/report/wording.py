@@ -12,7 +12,7 @@ from mia_core.attacks.contract import NO_EVIDENCE
 from mia_core.evaluate.dependence import Spread
 from mia_core.evaluate.discoveries import Posterior, Ratio
 from mia_core.report.repeats import Repeats
-from mia_core.report.results import AuditResult, CohortResult, Flag, LookupResult
+from mia_core.report.results import AuditResult, CohortResult, Flag, LookupResult, Promise
 from mia_core.types import USER, Metric, Role, Unit
 
 ROLE_WORDS = {
@@ -246,7 +246,38 @@ def claims_of(result: AuditResult) -> list[Claim]:
     for bound in claims.privacy:
         sentence = f"Lower bound on ε, by {BOUND_WORDS[bound.method]}: {bound.sentence}"
         told.append(Claim("privacy", f"ε by {BOUNDS_IN_SHORT[bound.method]}", f"≥ {bound.epsilon:.2f}", sentence))
+    if result.promise is not None:
+        figure = "none" if result.promise.epsilon is None else f"ε ≤ {result.promise.epsilon:.2g}"
+        told.append(Claim("privacy", "Promised by the training", figure, _promised(result.promise, result)))
     return [Claim(claim.about, *map(result.unit.say, claim[1:])) for claim in told]
+
+
+def _promised(promise: Promise, result: AuditResult) -> str:
+    whose = "user" if promise.unit == "user" else "window of a user"
+    how = (
+        f"(noise multiplier {promise.noise_multiplier:.2f}, {promise.steps:,} steps, {_percent(promise.sampling_rate)} of the "
+        f"{whose.partition(' ')[0]}s drawn for each)"
+    )
+    if promise.epsilon is None:
+        return (
+            f"The training promises no bound on the privacy loss {how}: clipping without noise, or noise without clipping, has "
+            "none."
+        )
+    sentence = (
+        f"The training promises ε ≤ {promise.epsilon:.2g} at δ = {promise.delta:.0e} for every {whose} {how}, by the "
+        f"{promise.accountant} accountant."
+    )
+    bound = result.leading_bound
+    if promise.unit != "user":
+        return f"{sentence} Of a user, who has several windows, that promises less; it is not held against the bounds above."
+    if bound is None:
+        return sentence
+    if result.promise_broken:
+        return (
+            f"{sentence} That is refuted: this audit proves ε ≥ {bound.epsilon:.2f}. The noise, the clipping or the counting of "
+            "steps does not do what the promise assumes."
+        )
+    return f"{sentence} The audit proves ε ≥ {bound.epsilon:.2f}, which does not contradict it."
 
 
 def at_chance(result: AuditResult) -> tuple[list[str], list[str]]:

@@ -27,6 +27,7 @@ PAGES = {
     "lookup": ("Lookup", ":material/person_search:"),
     "cohort": ("Cohort", ":material/groups:"),
     "studies": ("Studies", ":material/tune:"),
+    "defenses": ("Defences", ":material/shield:"),
     "field": ("Attacks compared", ":material/grid_on:"),
 }
 

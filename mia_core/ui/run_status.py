@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from mia_core import __version__
@@ -21,6 +23,8 @@ BADGES = {
     "failed": ("Failed", "red"),
     "cancelled": ("Cancelled", "orange"),
 }
+KINDS = {"defend": "comparison of defences", "forget": "check of forgetting"}
+"""Jobs in words where their kind is none."""
 MARKS = {"done": ":material/check_circle:", "cached": ":material/bolt:", "running": ":material/pending:"}
 
 
@@ -42,12 +46,13 @@ def launch(experiment: Experiment, runtime: Runtime | None = None) -> str:
 
 def launch_study(study: Study) -> str:
     """Queues a study and returns the job's id."""
-    payload = {
-        "study": study.model_dump(mode="json"),
-        "runtime": Runtime().model_dump(mode="json"),
-        "version": __version__,
-    }
-    job = frame.queue().submit("study", study.name, payload)
+    return launch_work("study", study.name, {"study": study.model_dump(mode="json")})
+
+
+def launch_work(kind: str, name: str, document: dict[str, Any]) -> str:
+    """Queues work of a kind that is described by a document, and returns the job's id."""
+    payload = {**document, "runtime": Runtime().model_dump(mode="json"), "version": __version__}
+    job = frame.queue().submit(kind, name, payload)
     ensure_supervisor(home_folder())
     return job.id
 
@@ -79,7 +84,7 @@ def show_job(job_id: str, kind: str = "audit") -> Job | None:
     except NotFound:
         job = None
     if job is None or job.kind != kind:
-        st.info(f"The address names {'an' if kind == 'audit' else 'a'} {kind} that is not known here.")
+        st.info(f"The address names {'an' if kind == 'audit' else 'a'} {KINDS.get(kind, kind)} that is not known here.")
         return None
     if job.state in ACTIVE:
         _live(job_id)
@@ -140,10 +145,12 @@ def _stopped(job: Job) -> None:
     lookup = job.kind == "lookup"
     kept = "The history was erased; paste it again to retry." if lookup else "What was done is kept."
     if job.state == "failed":
-        st.error(f"This {job.kind} stopped before it was finished. {kept}", icon=":material/error:")
+        st.error(
+            f"This {KINDS.get(job.kind, job.kind)} stopped before it was finished. {kept}", icon=":material/error:"
+        )
         st.text(job.message)
     else:
-        st.warning(f"This {job.kind} was cancelled. {kept}", icon=":material/stop_circle:")
+        st.warning(f"This {KINDS.get(job.kind, job.kind)} was cancelled. {kept}", icon=":material/stop_circle:")
     if not lookup and st.button("Go on from where it stopped", key=f"retry_{job.id}", icon=":material/replay:"):
         again = frame.queue().retry(job.id)
         ensure_supervisor(home_folder())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from mia_core.models.llm.layers import layer_stacks
 from mia_core.models.llm.training import Trainable, hard_loss
 from mia_core.observe.observations import Encoded
 
@@ -43,17 +44,4 @@ def _weights(model: Trainable) -> list[torch.nn.Parameter]:
         return adapters
     for weight in named.values():
         weight.requires_grad_(False)
-    return list(_layers(model.plain_network)[-1].parameters())
-
-
-def _layers(network: torch.nn.Module) -> torch.nn.ModuleList:
-    """The stack of layers that comes last: the decoder's, where there are two. Lists within a layer do not count."""
-    outer: list[torch.nn.ModuleList] = []
-    waiting = [network]
-    while waiting:
-        module = waiting.pop(0)
-        if isinstance(module, torch.nn.ModuleList):
-            outer.append(module)
-        else:
-            waiting.extend(module.children())
-    return outer[-1]
+    return list(layer_stacks(model.plain_network)[-1][-1].parameters())

@@ -87,6 +87,8 @@ def recommend(
     length: int,
     candidates: int = 0,
     seeds: Sequence[int] = (),
+    *,
+    shuffled: bool = False,
 ) -> np.ndarray:
     """(n, length) int32 ranked lists, best first, without the items of the history.
 
@@ -94,7 +96,8 @@ def recommend(
         scores: (n, n_items), or a function that gives those rows of it, for catalogues too large to hold it whole.
         histories: (n, n_items), as the scores.
         candidates: popularity randomisation: each list is drawn at random from so many best items; 0: the best themselves.
-        seeds: one for each row, for the draw.
+        seeds: one for each row, for the draw and the order.
+        shuffled: each list is in random order instead of best first.
     Returns:
         -1 where fewer than `length` items are left. Equal scores are in an order that is the same for everybody and
         has nothing to do with popularity.
@@ -105,8 +108,10 @@ def recommend(
         values = np.array(scores(block) if callable(scores) else scores[block], dtype=np.float32)
         values[histories[block].nonzero()] = -np.inf
         ranked = best(values, candidates or length)
-        if candidates:
-            ranked = np.stack([_drawn(row, length, seed) for row, seed in zip(ranked, seeds[block], strict=True)])
+        if candidates or shuffled:
+            ranked = np.stack(
+                [_drawn(row, length, seed, shuffled) for row, seed in zip(ranked, seeds[block], strict=True)]
+            )
         served[block] = ranked
     return served
 
@@ -128,8 +133,9 @@ def best(values: np.ndarray, count: int) -> np.ndarray:
     return found
 
 
-def _drawn(ranked: np.ndarray, length: int, seed: int) -> np.ndarray:
-    """So many of the ranked items, drawn evenly, still best first."""
+def _drawn(ranked: np.ndarray, length: int, seed: int, shuffled: bool) -> np.ndarray:
+    """So many of the ranked items, drawn evenly, still best first unless shuffled."""
     there = ranked[ranked >= 0]
     places = np.random.default_rng(seed).permutation(len(there))[:length]
-    return np.pad(there[np.sort(places)], (0, max(0, length - len(there))), constant_values=-1)
+    chosen = there[places if shuffled else np.sort(places)]
+    return np.pad(chosen, (0, max(0, length - len(there))), constant_values=-1)

@@ -1,0 +1,367 @@
+"""Ways to make a recommender forget users: edits of a trained model, and trainings that make forgetting cheap or exact."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import torch
+from peft import PeftModel
+from pydantic import Field, TypeAdapter, ValidationError
+
+from mia_core.models.device import resolve_precision
+from mia_core.models.llm.distillation import TeacherAnswers, distillation_loss
+from mia_core.models.llm.language_model import LanguageModel
+from mia_core.models.llm.training import (
+    BatchLoss,
+    Checkpoint,
+    fit,
+    hard_loss,
+    length_bucketed_batches,
+    warmup_and_decay,
+)
+from mia_core.observe.observations import AnswerModel, AnswerOutputs, Encoded, batches_of_answers
+from mia_core.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from mia_core.experiment import Training
+
+Count = Annotated[int, Field(ge=1, le=10_000)]
+Pace = Annotated[float, Field(gt=0, le=100)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an edit has to go by; each call of `original` opens the trained model anew."""
+
+    original: Callable[[], Any]
+    base: AnswerModel
+    """The model before fine-tuning."""
+    forget: Sequence[Encoded]
+    retain: Sequence[Encoded]
+    strangers: Sequence[Encoded]
+    """Windows of users who were never trained on."""
+    training: Training
+    """How the model was trained."""
+    seed: int
+    scratch: Path | None = None
+    on_progress: Callable[[float], None] = lambda fraction: None
+
+
+@dataclass(frozen=True)
+class Unlearning:
+    """A way to forget; fields are its settings."""
+
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    """One plain sentence: what it does."""
+    source: ClassVar[str]
+    adapters_only: ClassVar[bool] = False
+    """Whether it is for LoRA targets alone."""
+
+
+@dataclass(frozen=True)
+class Nothing(Unlearning):
+    """The model as it is: a control that the verdict has to call out."""
+
+    title: ClassVar[str] = "Nothing (control)"
+    summary: ClassVar[str] = "Forgets nobody. It is here so that you can see the check fail where it should."
+    source: ClassVar[str] = "a planted no-op"
+
+
+@dataclass(frozen=True)
+class Retraining(Unlearning):
+    """The same training once more without the users. What all others are compared with."""
+
+    title: ClassVar[str] = "Retraining without them"
+    summary: ClassVar[str] = "Trains the model anew on everybody else: certain, and as dear as the first training."
+    source: ClassVar[str] = "the definition of forgetting"
+
+
+@dataclass(frozen=True)
+class AdapterShards(Unlearning):
+    """Each member trains one of several LoRA adapters over one base; who leaves costs the training of their adapter alone.
+
+    Source: SISA, Bourtoule et al., S&P 2021, arXiv 1912.03817; for LoRA recommenders: APA, Hu et al., arXiv 2404.10327.
+    Differs: members fall into shards by a hash, so that nobody's shard depends on who else is there; adapters have equal
+    weights (APA adapts them to each question) and are merged into one by their deltas' mean; no slices within a shard.
+    Relations: exact. What is left after forgetting is what training without the users would have given, bit for bit.
+    """
+
+    title: ClassVar[str] = "Adapter shards"
+    summary: ClassVar[str] = (
+        "Trains an adapter for each part of the members, and anew only those that held somebody forgotten."
+    )
+    source: ClassVar[str] = "Bourtoule et al. 2021, arXiv 1912.03817 (SISA); Hu et al. 2024, arXiv 2404.10327 (APA)"
+    adapters_only: ClassVar[bool] = True
+    shards: Annotated[int, Field(ge=2, le=64)] = 4
+    """Parts of the members, an adapter each."""
+
+    def parts(self, users: Sequence[str], seed: int) -> list[list[str]]:
+        """The users of each shard; somebody's shard is the same whoever else there is."""
+        parts: list[list[str]] = [[] for _ in range(self.shards)]
+        for user in users:
+            parts[derive_seed(seed, "shard", user) % self.shards].append(user)
+        return parts
+
+
+@dataclass(frozen=True)
+class Edit(Unlearning):
+    """Changes a trained model's weights."""
+
+    def apply(self, request: Request) -> Any:
+        """A model that has forgotten, or tried to."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class GradientAscent(Edit):
+    """Raises the loss on the forgotten windows up to that of strangers, and keeps that of everybody else down.
+
+    Source: Jang et al., ACL 2023, arXiv 2210.01504: ascent until the data look like unseen data.
+    Differs: a window is left alone as soon as it has reached its own bound, the base's loss on it less what fine-tuning gained
+    strangers on average; everything ends when the mean has reached it. Beside each batch to forget goes one of members who
+    stay.
+    """
+
+    title: ClassVar[str] = "Gradient ascent"
+    summary: ClassVar[str] = "Trains backwards on the forgotten windows, until they look like those of strangers."
+    source: ClassVar[str] = "Jang et al. 2023, arXiv 2210.01504"
+    epochs: Count = 10
+    """Passes over the forgotten windows, at most."""
+    pace: Pace = 0.3
+    """Learning rate, in that of the target's training."""
+    keep_weight: Share = 0.5
+    """Weight of the loss on members who stay; the rest is that of forgetting."""
+    bounded: bool = True
+    """Stop at the loss of strangers. Without a bound it goes on for all epochs, and too far."""
+
+    def apply(self, request: Request) -> Any:
+        """Trains backwards, within bounds."""
+        model = request.original()
+        gained = _mean_loss(request.base, request.strangers) - _mean_loss(model, request.strangers)
+        bound = _mean_loss(request.base, request.forget) - gained
+
+        def ascent(outputs: AnswerOutputs, batch: Sequence[Encoded]) -> torch.Tensor:
+            losses = hard_loss()(outputs, batch)
+            if not self.bounded:
+                return -losses
+            with torch.no_grad():
+                allowed = _per_window(hard_loss()(request.base.answer_outputs(batch), batch), batch) - gained
+                short = _per_window(losses, batch) < allowed
+            return -losses * short
+
+        def reached(model: AnswerModel) -> bool:
+            return self.bounded and _mean_loss(model, request.forget) >= bound
+
+        _train(
+            model, request, _adapted(request, self.epochs, self.pace), ascent, hard_loss(), self.keep_weight, reached
+        )
+        return model
+
+
+@dataclass(frozen=True)
+class TeacherStudent(Edit):
+    """Learns from two teachers: on forgotten windows from one that knows less of them, elsewhere from the model as it was.
+
+    Source: E2URec, Wang et al., arXiv 2403.03536: a copy that memorised the forgotten windows even more shows which logits
+    they raised; the forgetting teacher has these lowered, z - a·relu(z_memorised - z). KL to it on forgotten windows; on
+    others KL to the original and the loss on the true answer.
+    Differs: what the target's training changed is updated (its own LoRA where it has one, else all weights) instead of a
+    new LoRA on top; both losses from the first step on, where the authors' code begins with one pass over the forgotten
+    windows alone.
+    """
+
+    title: ClassVar[str] = "Teacher and student"
+    summary: ClassVar[str] = (
+        "Learns the forgotten windows from a teacher that knows less of them, all others from the old model."
+    )
+    source: ClassVar[str] = "Wang et al. 2024, arXiv 2403.03536 (E2URec)"
+    epochs: Count = 6
+    """Passes over the forgotten windows."""
+    pace: Pace = 0.5
+    """Learning rate, in that of the target's training."""
+    lowered: Annotated[float, Field(gt=0, le=100)] = 2.0
+    """How far raised logits are lowered: a."""
+    memorised_epochs: Count = 4
+    """Further training of the copy that memorises the forgotten windows."""
+    keep_weight: Share = 0.6
+    """Weight of what is to be kept; the rest is that of forgetting."""
+
+    def apply(self, request: Request) -> Any:
+        """Trains a student of both teachers, which starts as the model it was."""
+        original, memorised, model = request.original(), request.original(), request.original()
+        fit(
+            memorised,
+            request.forget,
+            hard_loss(),
+            _adapted(request, self.memorised_epochs, 1.0),
+            seed=derive_seed(request.seed, "memorised"),
+            scratch=request.scratch / "memorised" if request.scratch else None,
+        )
+        original.network.eval()
+        forgetting = distillation_loss(_ForgettingTeacher(original, memorised, self.lowered), 0.0, 1.0)
+        remembered = TeacherAnswers(original, 1.0)
+
+        def keeping(outputs: AnswerOutputs, batch: Sequence[Encoded]) -> torch.Tensor:
+            log_p = torch.log_softmax(outputs.asked()[0].float(), dim=-1)
+            divergence = torch.nn.functional.kl_div(log_p, remembered(batch), reduction="none").sum(-1)
+            return divergence + hard_loss()(outputs, batch)
+
+        _train(model, request, _adapted(request, self.epochs, self.pace), forgetting, keeping, self.keep_weight)
+        return model
+
+
+@dataclass(frozen=True)
+class _ForgettingTeacher:
+    """The original with lower logits where a model that memorised more has higher ones."""
+
+    original: AnswerModel
+    memorised: AnswerModel
+    lowered: float
+
+    @property
+    def tokens_at_once(self) -> int:
+        return self.original.tokens_at_once
+
+    def encode(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Encoded]:
+        return self.original.encode(prompts, answers)
+
+    def answer_outputs(self, batch: Sequence[Encoded], *, pooled: bool = False) -> AnswerOutputs:
+        told, more = self.original.answer_outputs(batch), self.memorised.answer_outputs(batch).logits
+        return dataclasses.replace(told, logits=told.logits - self.lowered * torch.relu(more - told.logits))
+
+
+UNLEARNING: dict[str, type[Unlearning]] = {
+    "nothing": Nothing,
+    "gradient_ascent": GradientAscent,
+    "teacher_student": TeacherStudent,
+    "adapter_shards": AdapterShards,
+    "retraining": Retraining,
+}
+
+
+def configured(name: str, settings: Mapping[str, Any]) -> Unlearning:
+    """A way to forget with settings of its own.
+
+    Raises:
+        ValueError: there is no such way, it has no such setting, or the value does not fit.
+    """
+    if name not in UNLEARNING:
+        near = difflib.get_close_matches(name, UNLEARNING, n=1, cutoff=0.0)[0]
+        raise ValueError(f"{name!r} is no way to forget; did you mean {near!r}? There are {', '.join(UNLEARNING)}")
+    fields = [field.name for field in dataclasses.fields(UNLEARNING[name])]
+    for setting in settings:
+        if setting not in fields:
+            raise ValueError(f"{name} has no setting {setting!r}; it has {', '.join(fields) or 'none'}")
+    try:
+        method: Unlearning = TypeAdapter(UNLEARNING[name]).validate_python(dict(settings))
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        place = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{name}.{place} is {first['input']!r}: {first['msg'].lower()}") from None
+    return method
+
+
+def save_merged(base: LanguageModel, adapters: Sequence[Path], weight: float, folder: Path) -> None:
+    """Keeps one LoRA adapter whose change of the base is the weighted sum of several adapters' changes."""
+    # peft takes names apart at dots and numbers: "0" would be a layer of the network.
+    names = [f"shard_{k}" for k in range(len(adapters))]
+    network = PeftModel.from_pretrained(base.plain_network, adapters[0], adapter_name=names[0], use_safetensors=True)
+    for name, adapter in zip(names[1:], adapters[1:], strict=True):
+        network.load_adapter(adapter, adapter_name=name, use_safetensors=True)
+    network.add_weighted_adapter(names, [weight] * len(names), "merged", combination_type="cat")
+    network.save_pretrained(str(folder), selected_adapters=["merged"])
+    for path in (folder / "merged").iterdir():
+        shutil.move(path, folder / path.name)
+    (folder / "merged").rmdir()
+
+
+def _adapted(request: Request, epochs: int, pace: float) -> Training:
+    """The target's training with other epochs and pace, and nothing that would stop or smooth it."""
+    return request.training.model_copy(
+        update={
+            "epochs": epochs,
+            "learning_rate": pace * request.training.learning_rate,
+            "label_smoothing": 0.0,
+            "early_stop": False,
+        }
+    )
+
+
+def _train(
+    model: Any,
+    request: Request,
+    training: Training,
+    forgetting: BatchLoss,
+    keeping: BatchLoss,
+    keep_weight: float,
+    reached: Callable[[AnswerModel], bool] = lambda model: False,
+) -> None:
+    """Steps on a batch to forget and one to keep each, until the epochs are over or the end is reached."""
+    parameters = {name: p for name, p in model.network.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    steps = max(1, math.ceil(len(request.forget) / training.batch_size))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, warmup_and_decay(steps * training.epochs, training.warmup_share)
+    )
+    checkpoint = Checkpoint(request.scratch, parameters, optimizer, schedule)
+    first, _, _ = checkpoint.restore()
+    half = resolve_precision(training.precision, model.device) == "bfloat16"
+    model.autocast = torch.bfloat16 if half else None
+    for epoch in range(first, training.epochs):
+        model.network.eval()
+        if reached(model):
+            break
+        torch.manual_seed(derive_seed(request.seed, "epoch", epoch))
+        model.network.train()
+        kept = _batches_for_ever(request.retain, training.batch_size, derive_seed(request.seed, "kept", epoch))
+        forgotten = itertools.islice(_batches_for_ever(request.forget, training.batch_size, request.seed, epoch), steps)
+        for step, batch in enumerate(forgotten):
+            asked = model.asked_in_training(batch)
+            loss = (1 - keep_weight) * forgetting(model.answer_outputs(asked), asked).mean()
+            if keep_weight and request.retain:
+                asked = model.asked_in_training(next(kept))
+                loss = loss + keep_weight * keeping(model.answer_outputs(asked), asked).mean()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(list(parameters.values()), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+            request.on_progress((epoch + (step + 1) / steps) / training.epochs)
+        checkpoint.save(epoch + 1, math.inf, 0, last=epoch + 1 == training.epochs)
+    model.network.eval()
+    checkpoint.clear()
+
+
+def _batches_for_ever(samples: Sequence[Encoded], size: int, seed: int, first: int = 0) -> Iterator[list[Encoded]]:
+    lengths = [len(sample.prompt) + len(sample.answer) for sample in samples]
+    for epoch in itertools.count(first):
+        for batch in length_bucketed_batches(lengths, size, seed, epoch):
+            yield [samples[i] for i in batch]
+
+
+@torch.no_grad()
+def _mean_loss(model: AnswerModel, samples: Sequence[Encoded]) -> float:
+    """Mean over windows of the mean loss per answer token, nats; 0 without windows."""
+    total = 0.0
+    for positions, outputs in batches_of_answers(model, samples, pooled=False):
+        batch = [samples[i] for i in positions]
+        total += float(_per_window(hard_loss()(outputs, batch), batch, spread=False).sum())
+    return total / max(1, len(samples))
+
+
+def _per_window(values: torch.Tensor, batch: Sequence[Encoded], *, spread: bool = True) -> torch.Tensor:
+    """Mean of the values over each window's answer tokens: (windows,), or, spread, (tokens,)."""
+    lengths = torch.tensor([len(sample.answer) for sample in batch], device=values.device)
+    window = torch.arange(len(batch), device=values.device).repeat_interleave(lengths)
+    means = torch.zeros(len(batch), device=values.device).index_add_(0, window, values.float()) / lengths
+    return means[window] if spread else means

@@ -1,0 +1,223 @@
+"""The typed result of trying defences, and what it says in plain words."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mia_core.report.export import without_nan
+from mia_core.types import UNITS, Unit
+
+TRADE_FIGURES = {
+    "auc": "AUC of the adaptive attack",
+    "tpr": "detections at the false positive rate of the comparison",
+    "exposed": "detections among the tenth of members that stood out most without a defence",
+    "old_auc": "AUC of the attack that does not know the defence",
+    "old_tpr": "detections by the attack that does not know the defence",
+    "old_exposed": "detections among the most exposed tenth by the attack that does not know the defence",
+    "epsilon": "ε proven at least (largest of the seeds; lower end: smallest)",
+    "promised_epsilon": "ε promised at most",
+    "hit_rate_at_10": "HR@10",
+    "ndcg_at_10": "NDCG@10",
+    "likes_auc": "liked told from disliked (AUC)",
+}
+LAYER_WORDS = {
+    "spared": "the members who were spared",
+    "next": "the next ones at risk",
+    "others": "all other members",
+}
+BEARABLE = 0.02
+"""Loss of HR@10 up to which a defence is recommended: fixed beforehand, for every data set."""
+
+
+@dataclass(frozen=True)
+class OnionLayer:
+    """Members of one rank of risk, before and after those at most risk were spared."""
+
+    layer: str
+    """spared, next or others."""
+    members: int
+    """Over all seeds."""
+    before: float
+    """Share that is detected."""
+    after: float
+
+
+@dataclass(frozen=True)
+class TriedDefense:
+    """One defence at one strength; number 0 is the target without any."""
+
+    number: int
+    title: str
+    names: list[str]
+    seeds: list[int]
+    """Those that its figures rest on."""
+    audits: list[str]
+    """Keys, by seed."""
+    invalid: list[int]
+    """Seeds whose audit did not pass its gates."""
+    failed: str
+    """Why seeds are missing; empty where none is."""
+    broken: bool
+    """An audit proved more privacy loss than the training promised."""
+    not_adaptive: str
+    """Why the attack of before cannot be asked about this target; empty where it can."""
+    onion: list[OnionLayer]
+
+    def with_reason(self, reason: str) -> TriedDefense:
+        """The same, with why there is no figure of the attack that does not know of it."""
+        return dataclasses.replace(self, not_adaptive=reason)
+
+    def with_onion(self, onion: list[OnionLayer]) -> TriedDefense:
+        """The same, with who is exposed once others are spared."""
+        return dataclasses.replace(self, onion=onion)
+
+
+@dataclass(frozen=True)
+class DefenseResult:
+    """A finished comparison of defences. Its figures lie beside it (see `read_trade`)."""
+
+    key: str
+    name: str
+    created: str
+    """ISO 8601, UTC."""
+    config: dict[str, Any]
+    lead: str
+    """Title of the attack that leads, named before the run."""
+    level: float
+    """False positive rate at which detections are counted: the smallest that all audits resolve."""
+    confidence: float
+    seeds: list[int]
+    tried: list[TriedDefense]
+    judged: str
+    audits: dict[str, list[str]]
+    """Keys of the audits without a defence."""
+
+    @property
+    def unit(self) -> Unit:
+        """What is judged, in words."""
+        return UNITS[self.judged]
+
+    def write(self, folder: Path, figures: pl.DataFrame) -> None:
+        """Saves the result and its figures into an artifact folder."""
+        text = json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1)
+        (folder / "defenses.json").write_text(text, encoding="utf-8")
+        figures.write_parquet(folder / "figures.parquet")
+
+
+def read_defenses(folder: Path) -> DefenseResult:
+    """The result saved in an artifact folder."""
+    document = json.loads((folder / "defenses.json").read_text(encoding="utf-8"))
+    document["tried"] = [
+        TriedDefense(**{**row, "onion": [OnionLayer(**layer) for layer in row["onion"]]}) for row in document["tried"]
+    ]
+    return DefenseResult(**document)
+
+
+def read_trade(folder: Path) -> pl.DataFrame:
+    """tried (number), metric (of `TRADE_FIGURES`), value, low, high, change (against no defence, paired by user),
+    change_low, change_high; null where there is none."""
+    return pl.read_parquet(folder / "figures.parquet")
+
+
+def defense_document(result: DefenseResult, figures: pl.DataFrame) -> dict[str, Any]:
+    """Everything as plain JSON data."""
+    plain: dict[str, Any] = without_nan({**dataclasses.asdict(result), "figures": figures.to_dicts()})
+    return plain
+
+
+Row = dict[str, float | None]
+
+
+def by_defense(figures: pl.DataFrame) -> dict[int, dict[str, Row]]:
+    """Figures of each defence by metric."""
+    found: dict[int, dict[str, Row]] = {}
+    for row in figures.iter_rows(named=True):
+        found.setdefault(row["tried"], {})[row["metric"]] = row
+    return found
+
+
+def recommendation(result: DefenseResult, figures: pl.DataFrame) -> list[str]:
+    """What to do, in plain words: the defence that buys most among those that cost little; the rule is part of it."""
+    rows = by_defense(figures)
+    plain = rows.get(0, {})
+    if not plain.get("tpr"):
+        return []
+    rule = f"costs at most {100 * BEARABLE:.0f} points of HR@10"
+    bearable, helping = [], []
+    for one in result.tried[1:]:
+        mine = rows.get(one.number, {})
+        change = mine.get("hit_rate_at_10", {}).get("change")
+        if not mine.get("tpr") or one.broken:
+            continue
+        if change is None or change >= -BEARABLE:
+            bearable.append(one)
+            high = mine["tpr"]["change_high"]
+            if high is not None and high < 0:
+                helping.append(one)
+    sentences = []
+    if helping:
+        best = min(helping, key=lambda one: rows[one.number]["tpr"]["value"] or 0.0)
+        sentences.append(f"Of the defences tried, {_bought(best, rows[best.number], plain, result)}")
+        sentences.append(
+            f"It is the one with the fewest detections among those which {rule}, a limit that was set beforehand."
+        )
+    else:
+        sentences.append(
+            f"No defence tried that {rule} takes detections down by more than chance may: {len(bearable)} of "
+            f"{len(result.tried) - 1} cost so little."
+        )
+    bound = [one for one in result.tried[1:] if rows.get(one.number, {}).get("promised_epsilon") and not one.broken]
+    if bound:
+        least = min(bound, key=lambda one: rows[one.number]["tpr"]["value"] or 0.0)
+        bought = _bought(least, rows[least.number], plain, result)
+        sentences.append(
+            f"Only private training promises a limit that holds against every attack, known or not: {bought}"
+        )
+    sentences += [
+        f"{one.title} does not keep its promise: more privacy loss was proven than its training allows. Do not rely on it."
+        for one in result.tried[1:]
+        if one.broken
+    ]
+    sentences.append(
+        "These figures hold for this model, these data and the attacks that were run; a defence that only hides outputs does "
+        "nothing against somebody who gets the weights."
+    )
+    return [result.unit.say(sentence) for sentence in sentences]
+
+
+def _bought(one: TriedDefense, mine: dict[str, Row], plain: dict[str, Row], result: DefenseResult) -> str:
+    quality = mine.get("hit_rate_at_10", {})
+    change = quality.get("change")
+    if change is None:
+        cost = "has no measured cost in HR@10"
+    else:
+        points = abs(100 * change)
+        verb = "costs" if change < 0 else "gains"
+        cost = f"{verb} {points:.1f} points of HR@10 (from {_percent(plain['hit_rate_at_10']['value'])})"
+    before, after = plain["tpr"]["value"], mine["tpr"]["value"]
+    limits = f"{_percent(mine['tpr']['low'])} to {_percent(mine['tpr']['high'])}"
+    return (
+        f"“{one.title}” {cost} and takes detections at {_percent(result.level)} FPR from {_percent(before)} to "
+        f"{_percent(after)} ({100 * result.confidence:.0f}% interval {limits}), against an attacker who knows of it."
+    )
+
+
+def onion_sentences(result: DefenseResult) -> list[str]:
+    """What sparing the members at most risk did to them and to those next in line."""
+    sentences = [
+        f"{one.title}: of {LAYER_WORDS[layer.layer]} ({layer.members:,} audited, all seeds) {_percent(layer.before)} were "
+        f"detected before and {_percent(layer.after)} after."
+        for one in result.tried
+        for layer in one.onion
+    ]
+    return [result.unit.say(sentence) for sentence in sentences]
+
+
+def _percent(value: float | None) -> str:
+    return "—" if value is None else f"{100 * value:.0f}%"
