@@ -244,10 +244,12 @@ def _quality_table(result: AuditResult) -> Table:
     table.add_column("Recommender")
     table.add_column("HR@10", justify="right")
     table.add_column("NDCG@10", justify="right")
+    table.add_column("likes AUC", justify="right")
     for row in result.quality:
         hits = f"{row.hit_rate_at_10:.3f} ({row.hit_rate_low:.3f}–{row.hit_rate_high:.3f})"
         gains = f"{row.ndcg_at_10:.3f} ({row.ndcg_low:.3f}–{row.ndcg_high:.3f})"
-        table.add_row(row.recommender, hits, gains)
+        likes = "—" if row.likes_auc is None else f"{row.likes_auc:.3f} ({row.likes_low:.3f}–{row.likes_high:.3f})"
+        table.add_row(row.recommender, hits, gains, likes)
     return table
 
 

@@ -17,6 +17,7 @@ from mia_core.experiment import Base, Experiment, Prompt, Section, Sessions, Tar
 from mia_core.types import StagePlan
 from mia_core.ui import forms, frame, run_status
 from mia_core.ui.attack_choice import choose_attacks
+from mia_core.ui.defense_choice import choose_defenses
 from mia_core.ui.model_choice import (
     FAMILIES,
     RECOMMENDERS,
@@ -187,8 +188,10 @@ def set_up() -> None:
         st.subheader("3 · Attacks")
         # Filled when every setting below is known.
         cost = st.container()
-        attacks = choose_attacks(asked_so_far(model, default))
-    document = choose_rest({"data": data, **model, "attacks": attacks}, default, summary)
+        asked = asked_so_far(model, default)
+        attacks = choose_attacks(asked)
+    defense = choose_defenses(asked)
+    document = choose_rest({"data": data, **model, "attacks": attacks, "defense": defense}, default, summary)
     with st.container(border=True):
         left, right = st.columns([3, 1])
         suggested = suggested_name(document, source)

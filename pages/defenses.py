@@ -128,7 +128,10 @@ def show_result(key: str) -> None:
     rows = by_defense(figures)
     st.subheader("What to do", divider="gray")
     st.text(result.name)
-    for sentence in recommendation(result, figures):
+    first, *others = recommendation(result, figures)
+    with st.container(border=True):
+        st.text(first)
+    for sentence in others:
         st.text(sentence)
     for one in result.tried:
         if one.broken:
@@ -180,7 +183,7 @@ def _show_picture(result: DefenseResult, rows: dict[int, dict[str, Row]]) -> Non
         if one.number in rows and rows[one.number].get(quality, {}).get("value") is not None
     ]
     table = pl.DataFrame(points, infer_schema_length=None)
-    table = table.with_columns(pl.Series("named", _unbeaten(table)))
+    table = table.with_columns(pl.Series("named", _sides(table)))
     words = {"tpr": f"Detected members at {100 * result.level:g}% FPR", "exposed": "Detected of the most exposed tenth"}
     chart = trade_charts.picture(table, words.get(leak, TRADE_FIGURES[leak]), TRADE_FIGURES[quality])
     st.altair_chart(chart, alt=f"{LEAKS[leak]} against {QUALITIES[quality]} for every defence", key="trade_picture")
@@ -202,13 +205,18 @@ def _kind(names: list[str]) -> str:
     return trade_charts.KINDS[2] if any(DEFENSES[name].where == "training" for name in names) else trade_charts.KINDS[3]
 
 
-def _unbeaten(points: pl.DataFrame) -> list[bool]:
+def _sides(points: pl.DataFrame) -> list[str]:
+    """On which side each title is written: of the first, no defence, and of those that no other beats in both figures."""
     pairs = list(zip(points["leak"], points["quality"], strict=True))
 
     def beaten(leak: float, quality: float) -> bool:
         return any(o <= leak and q >= quality and (o, q) != (leak, quality) for o, q in pairs)
 
-    return [i == 0 or not beaten(*pair) for i, pair in enumerate(pairs)]
+    named = [i for i, pair in enumerate(pairs) if i == 0 or not beaten(*pair)]
+    # Neighbours along the edge get their titles on different sides, so that these do not run into each other.
+    in_order = sorted(named, key=lambda i: pairs[i])
+    sides = {i: ("left", "right")[place % 2] for place, i in enumerate(in_order)}
+    return [sides.get(i, "") for i in range(len(pairs))]
 
 
 def _show_attackers(result: DefenseResult, rows: dict[int, dict[str, Row]]) -> None:
@@ -254,8 +262,9 @@ def _show_promises(result: DefenseResult, rows: dict[int, dict[str, Row]]) -> No
         key="trade_promises",
     )
     st.caption(
-        "The promise holds for everybody and every attack; what is proven is only what this attack could show. A promise by "
-        "window is weaker for somebody with several. Proven above promised would mean a fault in the training."
+        "Bar: promised at most; mark: proven at least. The promise holds for everybody and every attack; what is proven is only "
+        "what this attack could show. A promise by window is weaker for somebody with several. Proven above promised would mean "
+        "a fault in the training."
     )
 
 

@@ -8,6 +8,7 @@ import polars as pl
 import streamlit as st
 
 from mia_core.attacks.contract import NO_EVIDENCE
+from mia_core.defenses.catalogue import DEFENSES
 from mia_core.experiment import SEQUENCE_FAMILIES
 from mia_core.report.export import metrics_document, users_csv
 from mia_core.report.protocols import ServedBothWays, both_ways, explain_both_ways
@@ -56,6 +57,12 @@ def view_title(view: str) -> str:
 def show_headline(result: AuditResult) -> None:
     """What was found, and what a reader must know with it."""
     st.html(f'<p class="ms-lead">{headline(result)}</p>')
+    if result.promise_broken:
+        st.error("The promise of private training is refuted: see the claims below.", icon=":material/gpp_bad:")
+    defended = result.config.get("defense", {}).get("names", [])
+    if defended:
+        titles = [DEFENSES[name].title for name in defended if name in DEFENSES]
+        st.markdown(f":material/shield: **Defended target**: {', '.join(titles)}. The attacks know of it.")
     if result.config["target"]["world"] == "members":
         use = use_of(result)
         st.caption(
@@ -228,6 +235,9 @@ def show_quality(result: AuditResult) -> None:
                 "Recommender": q.recommender,
                 "HR@10": f"{q.hit_rate_at_10:.2f} ({q.hit_rate_low:.2f}–{q.hit_rate_high:.2f})",
                 "NDCG@10": f"{q.ndcg_at_10:.2f} ({q.ndcg_low:.2f}–{q.ndcg_high:.2f})",
+                "Liked from disliked": "–"
+                if q.likes_auc is None
+                else f"{q.likes_auc:.2f} ({q.likes_low:.2f}–{q.likes_high:.2f})",
             }
             for q in result.quality
         ]
@@ -235,7 +245,8 @@ def show_quality(result: AuditResult) -> None:
             st.dataframe(pl.DataFrame(rows), hide_index=True)
             negatives = result.config["evaluation"]["negatives"]
             st.caption(
-                f"The true next item of {result.quality[0].n} held-out {result.unit.many} against {negatives} sampled others."
+                f"The true next item of {result.quality[0].n} held-out {result.unit.many} against {negatives} sampled others. "
+                "Liked from disliked: how often an item they rated as liked scores above one they did not like (AUC)."
             )
         else:
             st.caption("Not measured in this audit (evaluation.ranked_users is 0).")
@@ -383,4 +394,6 @@ else:
     show_claims(found)
     show_quality(found)
     show_users(found)
+    if not found.brought and not found.config.get("defense", {}).get("names"):
+        frame.link("defenses", "Try what would close this leak", ":material/shield:", audit=found.key)
     show_origin(found)

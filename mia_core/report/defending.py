@@ -147,7 +147,7 @@ def recommendation(result: DefenseResult, figures: pl.DataFrame) -> list[str]:
     rows = by_defense(figures)
     plain = rows.get(0, {})
     if not plain.get("tpr"):
-        return []
+        return ["No figure could be computed for the target without a defence, so nothing can be compared."]
     rule = f"costs at most {100 * BEARABLE:.0f} points of HR@10"
     bearable, helping = [], []
     for one in result.tried[1:]:
@@ -199,7 +199,10 @@ def _bought(one: TriedDefense, mine: dict[str, Row], plain: dict[str, Row], resu
     else:
         points = abs(100 * change)
         verb = "costs" if change < 0 else "gains"
-        cost = f"{verb} {points:.1f} points of HR@10 (from {_percent(plain['hit_rate_at_10']['value'])})"
+        of_what = _percent(plain["hit_rate_at_10"]["value"])
+        cost = (
+            f"{verb} {points:.1f} points of HR@10 (from {of_what})" if points >= 0.05 else f"leaves HR@10 at {of_what}"
+        )
     before, after = plain["tpr"]["value"], mine["tpr"]["value"]
     limits = f"{_percent(mine['tpr']['low'])} to {_percent(mine['tpr']['high'])}"
     return (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import altair as alt
 import polars as pl
 
@@ -17,8 +19,8 @@ def picture(rows: pl.DataFrame, leak: str, quality: str) -> alt.Chart | alt.Laye
     """One point for each defence: quality to the right, leakage upwards, both with their intervals.
 
     Args:
-        rows: title, kind (of `KINDS`), leak, leak_low, leak_high, quality, quality_low, quality_high, named (bool: its title
-            is written beside it).
+        rows: title, kind (of `KINDS`), leak, leak_low, leak_high, quality, quality_low, quality_high, named (on which
+            side its title is written, left or right; else empty).
         leak: what leakage is, in words.
         quality: what quality is, in words.
     """
@@ -26,10 +28,10 @@ def picture(rows: pl.DataFrame, leak: str, quality: str) -> alt.Chart | alt.Laye
     colour = alt.Color("kind:N", scale=alt.Scale(domain=KINDS, range=COLOURS), legend=_legend())
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=KINDS, range=SHAPES), legend=_legend())
     base = alt.Chart(rows)
-    across = base.mark_rule(strokeWidth=1, opacity=0.45).encode(
+    across = base.mark_rule(strokeWidth=1, opacity=0.22).encode(
         x=_axis("quality_low", quality, "x"), x2="quality_high:Q", y=_axis("leak", leak, "y"), color=colour
     )
-    upwards = base.mark_rule(strokeWidth=1, opacity=0.45).encode(
+    upwards = base.mark_rule(strokeWidth=1, opacity=0.22).encode(
         x=x, y=_axis("leak_low", leak, "y"), y2="leak_high:Q", color=colour
     )
     tips = [
@@ -37,14 +39,20 @@ def picture(rows: pl.DataFrame, leak: str, quality: str) -> alt.Chart | alt.Laye
         *(alt.Tooltip(f"leak{end}:Q", title=f"leakage{word}", format=".1%") for end, word in ENDS),
         *(alt.Tooltip(f"quality{end}:Q", title=f"quality{word}", format=".3f") for end, word in ENDS),
     ]
-    dots = base.mark_point(filled=True, size=90, opacity=1).encode(
-        x=x, y=_axis("leak", leak, "y"), color=colour, shape=shape, tooltip=tips
+    size = alt.condition(f"datum.kind == '{KINDS[0]}'", alt.value(230), alt.value(80))
+    dots = base.mark_point(filled=True, opacity=1, stroke="white", strokeWidth=0.6).encode(
+        x=x, y=_axis("leak", leak, "y"), color=colour, shape=shape, size=size, tooltip=tips
     )
-    names = base.transform_filter("datum.named").mark_text(align="left", dx=9, dy=-9, fontSize=12, color=LABEL)
-    labels = names.encode(x=x, y=_axis("leak", leak, "y"), text="title:N")
-    return alt.LayerChart(layer=[across, upwards, dots, labels]).properties(height=430)
+    labels = [
+        base.transform_filter(f"datum.named == '{side}'")
+        .mark_text(align=align, dx=dx, dy=-8, fontSize=12, color=LABEL)
+        .encode(x=x, y=_axis("leak", leak, "y"), text="title:N")
+        for side, align, dx in SIDES
+    ]
+    return alt.LayerChart(layer=[across, upwards, dots, *labels]).properties(height=460)
 
 
+SIDES: tuple[tuple[str, Literal["left", "right"], int], ...] = (("left", "right", -9), ("right", "left", 9))
 ENDS = (("", ""), ("_low", ", lower limit"), ("_high", ", upper limit"))
 
 
@@ -57,8 +65,8 @@ def attackers(rows: pl.DataFrame, leak: str) -> alt.Chart | alt.LayerChart:
     """
     order = rows["title"].unique(maintain_order=True).to_list()
     domain = [ADAPTIVE, OLD]
-    colour = alt.Color("attacker:N", scale=alt.Scale(domain=domain, range=["#CC79A7", QUIET]), legend=_legend())
-    shape = alt.Shape("attacker:N", scale=alt.Scale(domain=domain, range=["circle", "square"]), legend=_legend())
+    colour = alt.Color("attacker:N", scale=alt.Scale(domain=domain, range=["#CC79A7", QUIET]), legend=_legend(1))
+    shape = alt.Shape("attacker:N", scale=alt.Scale(domain=domain, range=["circle", "square"]), legend=_legend(1))
     y = alt.Y("title:N", title=None, sort=order, axis=alt.Axis(labelLimit=230))
     offset = alt.YOffset("attacker:N", sort=domain)
     base = alt.Chart(rows)
@@ -78,17 +86,15 @@ def promises(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
     Args:
         rows: title, promised, proven.
     """
-    y = alt.Y("title:N", title=None, axis=alt.Axis(labelLimit=230))
+    y = alt.Y("title:N", title=None, sort=None, axis=alt.Axis(labelLimit=230, labelOverlap=False))
     base = alt.Chart(rows)
-    allowed = base.mark_bar(height=14, opacity=0.25, color="#009E73").encode(
-        x=alt.X("promised:Q", title="ε (bar: promised at most, tick: proven at least)"), y=y
-    )
+    allowed = base.mark_bar(height=14, opacity=0.25, color="#009E73").encode(x=alt.X("promised:Q", title="ε"), y=y)
     proven = base.mark_tick(thickness=3, height=20, color="#009E73").encode(
         x="proven:Q",
         y=y,
         tooltip=["title:N", alt.Tooltip("promised:Q", format=".2f"), alt.Tooltip("proven:Q", format=".2f")],
     )
-    return alt.LayerChart(layer=[allowed, proven]).properties(height=max(90, 44 * rows.height))
+    return alt.LayerChart(layer=[allowed, proven]).properties(height=30 + 34 * rows.height)
 
 
 def _axis(name: str, title: str, which: str, format: str | None = None) -> alt.X | alt.Y:
@@ -100,5 +106,5 @@ def _axis(name: str, title: str, which: str, format: str | None = None) -> alt.X
     return axis
 
 
-def _legend() -> alt.Legend:
-    return alt.Legend(title=None, orient="top", columns=2, labelLimit=260)
+def _legend(columns: int = 2) -> alt.Legend:
+    return alt.Legend(title=None, orient="top", columns=columns, labelLimit=260, symbolOpacity=1)
