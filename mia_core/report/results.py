@@ -206,7 +206,8 @@ class AuditResult:
         promise, bound = self.promise, self.leading_bound
         if promise is None or promise.epsilon is None or promise.unit != "user" or bound is None:
             return False
-        return bound.epsilon > promise.epsilon
+        # A promise at a larger delta says nothing about a smaller one.
+        return bound.epsilon > promise.epsilon and bound.delta >= promise.delta
 
     @property
     def unit(self) -> Unit:
