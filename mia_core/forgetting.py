@@ -180,6 +180,7 @@ def run_forgetting(
     Raises:
         DataError, ConfigError, ModelError: what the user can mend.
     """
+    from mia_core import stages
     from mia_core.pipeline import start
 
     run = start(document.experiment, store, progress or Silent(), runtime or Runtime(), announce=False)
@@ -188,6 +189,7 @@ def run_forgetting(
         "experiment": run.experiment.model_dump(exclude={"name", "data"}),
         "forgotten": forgotten,
         "methods": document.chosen,
+        "models": stages.VERSION,
         **{name: getattr(document, name) for name in ("seeds", "margin", "alpha")},
     }
     key = content_key("forgetting", VERSION, settings, [run.interactions.key])

@@ -135,6 +135,10 @@ def test_verdicts_and_costs_are_told_in_words(checked: ForgettingResult) -> None
     assert "100% of the memory is left" in told["nothing"]
     assert "look like they do to models that were trained without them" in told["retraining"]
     assert "±20%" in told["retraining"]
+    assert "can still be made out" not in told["retraining"]
+    passed = checked.outcome("retraining")
+    close = dataclasses.replace(passed, judgement=dataclasses.replace(passed.judgement, p_exchange=0.008))
+    assert "can still be made out (p = 0.008" in " ".join(verdict_sentences(close, checked.unit))
     assert "Standing out the other way gives a person away" in told["gradient_ascent"]
     assert "took 0% of the time" in cost_sentence(checked.outcome("nothing"), checked.unit)
     ascent = checked.outcome("gradient_ascent")

@@ -193,6 +193,11 @@ def _statistics(found: Judgement) -> list[str]:
             f"Were the models like those without them, so large a difference would be rare: {p_words(p)} (one-sided), and "
             f"{p_words(found.p_exchange)} when the labels of {2 * found.seeds} models are exchanged."
         )
+    if found.verdict == "forgotten" and found.p_exchange <= found.alpha:
+        sentences.append(
+            f"A difference can still be made out ({p_words(found.p_exchange)} when the labels of {2 * found.seeds} models are "
+            "exchanged), but it is smaller than the margin."
+        )
     if found.uneven:
         sentences.append(
             f"Between users, what is left varies by {found.spread:.3f} nats (standard deviation beyond chance, "

@@ -28,6 +28,7 @@ PAGES = {
     "cohort": ("Cohort", ":material/groups:"),
     "studies": ("Studies", ":material/tune:"),
     "defenses": ("Defences", ":material/shield:"),
+    "forgetting": ("Forgetting", ":material/ink_eraser:"),
     "field": ("Attacks compared", ":material/grid_on:"),
 }
 

@@ -1,0 +1,234 @@
+"""Forgetting: has a model that was told to forget somebody forgotten them?"""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from mia_core.errors import ConfigError, NotFound
+from mia_core.forgetting import FEWEST_SEEDS, parse_forgetting
+from mia_core.report.forgetting import (
+    VERDICT_TITLES,
+    ForgettingResult,
+    cost_sentence,
+    forgetting_document,
+    read_forgetting,
+    verdict_sentences,
+)
+from mia_core.report.removal import remove_forgetting
+from mia_core.report.results import AuditResult
+from mia_core.ui import forgetting_charts, frame, run_status
+
+COLOURS = {"forgotten": "green", "not forgotten": "red", "over-forgotten": "orange", "undecided": "gray"}
+WHO = {"share": "Some members, drawn at random", "ids": "Members I name"}
+
+
+def set_up() -> None:
+    """The form: which audit, who is to be forgotten, how."""
+    st.subheader("1 · Which model", divider="gray")
+    key = frame.chosen_audit()
+    if key is None:
+        frame.empty_state(
+            "What a model has forgotten is checked on the target of an audit. Run one first.", "Run an audit", "audit"
+        )
+        return
+    result = frame.result(key)
+    document = _document(result)
+    try:
+        every = parse_forgetting(document).chosen
+    except ConfigError as error:
+        frame.show_error(error)
+        return
+    st.subheader("2 · Who is to be forgotten", divider="gray")
+    who = (
+        st.segmented_control("Who", list(WHO), default="share", format_func=WHO.__getitem__, key="forget_who")
+        or "share"
+    )
+    if who == "share":
+        percent = st.slider("Share of the members", 1, 50, 10, format="%d%%", key="forget_share")
+        document["forget"] = percent / 100
+    else:
+        written = st.text_area(
+            "Ids, one a line", key="forget_ids", help="Exactly as in the data; only members can be forgotten."
+        )
+        document["forget"] = [line.strip() for line in written.splitlines() if line.strip()]
+        if not document["forget"]:
+            st.info("Name at least one member.")
+            return
+    st.subheader("3 · How", divider="gray")
+    titles = {method.title: name for name, method in every.items()}
+    chosen = st.pills(
+        "Ways to forget",
+        list(titles),
+        selection_mode="multi",
+        default=list(titles),
+        key=f"ways_{key[:8]}",
+        help="\n".join(f"- **{method.title}**: {method.summary}" for method in every.values()),
+    )
+    left, right = st.columns(2)
+    document["seeds"] = int(
+        left.number_input(
+            "Trainings of each kind",
+            FEWEST_SEEDS,
+            30,
+            FEWEST_SEEDS,
+            key="forget_seeds",
+            help="Two trainings differ by chance, too: what is forgotten is told from that.",
+        )
+    )
+    margin = right.slider(
+        "What may be left of the memory",
+        5,
+        50,
+        20,
+        format="%d%%",
+        key="forget_margin",
+        help="Fixed before anything is looked at.",
+    )
+    document["margin"] = margin / 100
+    if not chosen:
+        st.info("Choose at least one way to forget.")
+        return
+    document["methods"] = [titles[title] for title in chosen]
+    try:
+        forgetting = parse_forgetting(document)
+    except ConfigError as error:
+        frame.show_error(error)
+        return
+    trainings = 2 * forgetting.seeds + len(chosen) * forgetting.seeds
+    st.markdown(
+        f"About **{trainings} trainings** like the audit's own: with everybody, without those to be forgotten, and each way to "
+        "forget, several times. It runs in the background."
+    )
+    if st.button("Check what is forgotten", type="primary", icon=":material/ink_eraser:", key="launch_forgetting"):
+        plain = forgetting.model_dump(mode="json")
+        st.query_params.from_dict({"job": run_status.launch_work("forget", forgetting.name, {"forgetting": plain})})
+        st.rerun()
+
+
+def _document(result: AuditResult) -> dict[str, Any]:
+    experiment = copy.deepcopy(result.config)
+    experiment["data"] = {"source": "kept", "key": result.data["key"]}
+    return {"name": f"Forgetting in {result.name}"[:200], "experiment": experiment}
+
+
+@st.cache_data(show_spinner=False, max_entries=10)
+def _opened(key: str) -> ForgettingResult:
+    folder = frame.store().find(key)
+    if folder is None:
+        raise NotFound("The address names a check that is not in this store. Choose another below, or run it again.")
+    return read_forgetting(folder)
+
+
+def show_result(key: str) -> None:
+    """A finished check: each verdict in words, the picture, what it cost."""
+    result = _opened(key)
+    say = result.unit.say
+    st.subheader("Has it forgotten?", divider="gray")
+    st.text(result.name)
+    st.markdown(
+        say(
+            f"**{result.forgotten:,}** of {result.members:,} members are to be forgotten. Models that were told to are compared "
+            f"with models that were trained without them from the start, **{result.seeds}** of each."
+        )
+    )
+    rows = [
+        {
+            "title": outcome.title,
+            "verdict": outcome.judgement.verdict,
+            "left": outcome.judgement.left,
+            "low": outcome.judgement.left_low,
+            "high": outcome.judgement.left_high,
+        }
+        for outcome in result.outcomes
+        if outcome.judgement.left is not None
+    ]
+    if rows:
+        floats = dict.fromkeys(("left", "low", "high"), pl.Float64)
+        chart = forgetting_charts.memory_left(pl.DataFrame(rows, schema_overrides=floats), result.margin)
+        st.altair_chart(chart, alt="What is left of the memory for every way to forget", key="memory_left")
+        st.caption(
+            f"Green band: what counts as forgotten, fixed beforehand. Bars: {1 - 2 * result.alpha:.0%} intervals over "
+            f"{result.unit.many} and trainings."
+        )
+    for outcome in result.outcomes:
+        with st.container(border=True):
+            title, badge = st.columns([3, 1], vertical_alignment="center")
+            title.markdown(f"**{outcome.title}**")
+            verdict = outcome.judgement.verdict
+            badge.badge(VERDICT_TITLES[verdict], color=COLOURS[verdict])  # type: ignore[arg-type]
+            st.caption(f"{outcome.summary} {outcome.source}")
+            first, *statistics = verdict_sentences(outcome, result.unit)
+            st.text(first)
+            for sentence in statistics:
+                st.caption(sentence)
+            st.caption(cost_sentence(outcome, result.unit))
+    st.caption(
+        say(
+            "A verdict compares with models that never saw these users, not with 0.5: held-out users, too, are scored by chance. "
+            "It holds for this model, these users and this score; it does not reach copies, backups or lists that were served "
+            "before."
+        )
+    )
+    left, right = st.columns(2, vertical_alignment="bottom")
+    left.download_button(
+        "The whole check (JSON)",
+        json.dumps(forgetting_document(result), ensure_ascii=False, indent=1),
+        "forgetting.json",
+        "application/json",
+        icon=":material/download:",
+        width="stretch",
+    )
+    with right.popover("Delete this check", icon=":material/delete:", width="stretch"):
+        st.markdown("Its models and scores go for good, unless another check or audit rests on them.")
+        if st.button("Delete for good", type="primary", key="delete_forgetting"):
+            remove_forgetting(frame.store(), result.key)
+            for job in frame.queue().jobs(1_000):
+                if job.result_key == result.key:
+                    frame.queue().remove(job.id)
+            st.cache_data.clear()
+            st.query_params.clear()
+            st.rerun()
+
+
+def show_finished() -> None:
+    """Past checks, each with the way to it."""
+    found = frame.store().entries("forgetting")
+    if found:
+        st.subheader("Finished checks", divider="gray")
+    for entry in found:
+        with st.container(border=True):
+            name, when, link = st.columns([4, 2, 2], vertical_alignment="center")
+            name.text(entry.name)
+            when.caption(entry.created[:16].replace("T", " ") + " UTC")
+            with link:
+                frame.link("forgetting", "Open", None, check=entry.key)
+
+
+st.title("Forgetting")
+st.html(
+    '<p class="ms-quiet">Somebody asked to be forgotten. Was the model told to, and has it? It is compared with models that were '
+    "trained without them from the start: the only truth there is.</p>"
+)
+job_id, check_key = st.query_params.get("job"), st.query_params.get("check")
+if job_id and not check_key:
+    job = run_status.show_job(job_id, "forget")
+    if job is not None and job.state == "finished" and job.result_key:
+        check_key = job.result_key
+        st.query_params.from_dict({"check": check_key})
+if check_key:
+    try:
+        show_result(check_key)
+    except NotFound as error:
+        st.warning(str(error), icon=":material/search_off:")
+if job_id or check_key:
+    if st.button("Set up another check", icon=":material/add:", key="another_check"):
+        st.query_params.clear()
+        st.rerun()
+else:
+    set_up()
+show_finished()
