@@ -48,7 +48,7 @@ from mia_core.observe.output_vectors import output_vectors
 from mia_core.report.results import Agreement, AttackSummary, AuditResult, Promise, Quality, read_result
 from mia_core.seeds import derive_seed, generator
 from mia_core.single_interactions import interaction_figures
-from mia_core.stages import VERSION, Run, open_interactions
+from mia_core.stages import VERSION, Model, Run, open_interactions
 from mia_core.store import Store
 from mia_core.tasks import WhileWanted, in_background, spare_cores
 from mia_core.types import SESSION, UNITS, USER, Metric, Progress, Role, Silent, Unit
@@ -340,12 +340,23 @@ def _recommenders(run: Run) -> dict[str, Callable[[RankingTask], list[np.ndarray
         own_weights = run.experiment.target.serving == "weights"
         for name, model in {"target": run.target if own_weights else None, "base": run.base}.items():
             if model is not None:
-                opened = model.load()
-                found[name] = lambda task, opened=opened: language_model_scores(  # type: ignore[misc]
-                    opened, task, run.writer, run.progress.advance
-                )
+                found[name] = lambda task, model=model: _told_of(run, model, task)  # type: ignore[misc]
     found["popularity"] = lambda task: popularity_scores(task, run.popularity)
     return found
+
+
+def _told_of(run: Run, model: Model, task: RankingTask) -> list[np.ndarray]:
+    """Log-probability of each candidate; asked once of the base, which many audits share."""
+    asked = {"users": task.users, "candidates": task.candidates, "prompt": run.experiment.prompt}
+    key = content_key("ranking scores", VERSION, asked, [model.key, run.split_key])
+
+    def write(folder: Path) -> None:
+        told = language_model_scores(model.load(), task, run.writer, run.progress.advance)
+        np.save(folder / "scores.npy", np.concatenate([*told, np.zeros(0)]))
+
+    scores = np.load(run.build(key, "scores", write) / "scores.npy", allow_pickle=False)
+    ends = np.cumsum([len(candidates) for candidates in task.candidates])
+    return np.split(scores, ends[:-1]) if len(ends) else []
 
 
 def _agreement(run: Run, needs: Sequence[str]) -> list[Agreement]:
