@@ -320,6 +320,7 @@ def cohort(
 def report(audit: Audit, json_path: Json = None) -> None:
     """Show a finished audit."""
     from mia_core.report.export import check_destination
+    from mia_core.report.follow_ups import follow_ups
     from mia_core.report.lookup import find_audit
     from mia_core.report.repeats import find_repeats
     from mia_core.report.results import read_result
@@ -328,7 +329,7 @@ def report(audit: Audit, json_path: Json = None) -> None:
         check_destination(json_path)
     store = _store()
     result = read_result(find_audit(store, audit).path)
-    show_report(Console(), result, find_repeats(store, result))
+    show_report(Console(), result, find_repeats(store, result), follow_ups(store, result))
     _write_json(store, result, json_path)
 
 
@@ -411,6 +412,7 @@ def _audit(
 ) -> None:
     from mia_core.experiment import Runtime
     from mia_core.report.export import check_destination
+    from mia_core.report.follow_ups import follow_ups
     from mia_core.report.repeats import find_repeats
 
     if json_path is not None:
@@ -423,7 +425,7 @@ def _audit(
             result = run_audit(experiment, store, progress, Runtime(device=device, threads=threads))
     except KeyboardInterrupt:
         raise Cancelled("stopped; run the same command again to go on where it was") from None
-    show_report(Console(), result, find_repeats(store, result))
+    show_report(Console(), result, find_repeats(store, result), follow_ups(store, result))
     _write_json(store, result, json_path)
 
 
@@ -453,11 +455,12 @@ def _lines(path: Path, option: str, what: str) -> list[str]:
 
 def _write_json(store: Store, result: AuditResult, path: Path | None) -> None:
     from mia_core.report.export import metrics_document, write_document
+    from mia_core.report.follow_ups import follow_ups
     from mia_core.report.results import read_table
 
     folder = store.find(result.key)
     if path is not None and folder is not None:
-        write_document(path, metrics_document(result, read_table(folder, "users")))
+        write_document(path, metrics_document(result, read_table(folder, "users"), follow_ups(store, result)))
 
 
 def _note(error: Exception) -> str:

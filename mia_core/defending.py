@@ -29,7 +29,7 @@ from mia_core.study import Point, Study, run_study
 from mia_core.tasks import WhileWanted
 from mia_core.types import Progress, Role, Silent
 
-VERSION = 1
+VERSION = 2
 """Raised when the code changes what is said of the same audits."""
 PANELS = Path(__file__).parent.parent / "assets" / "defenses"
 UNDEFENDED = "No defence"
@@ -209,6 +209,7 @@ class _Gathering:
                 tried=[one for one, _ in tried],
                 judged=first.unit.one,
                 audits={UNDEFENDED: [audit.key for audit in plain.values()]},
+                data=[audit.data["key"] for audit in plain.values()],
             ).write(folder, pl.concat([rows for _, rows in tried]))
 
         return read_defenses(self.store.build(key, "defenses", write, name=self.defending.name, keep=True))

@@ -16,6 +16,7 @@ from rich.text import Text
 from mia_core.types import Metric, StagePlan
 
 if TYPE_CHECKING:
+    from mia_core.report.follow_ups import FollowUp
     from mia_core.report.repeats import Repeats
     from mia_core.report.results import AuditResult, CohortResult, LookupResult
 
@@ -97,8 +98,8 @@ class ProgressBars:
         self._bars.update(self._whole, completed=done, total=planned, note=note)
 
 
-def show_report(console: Console, result: AuditResult, repeats: Repeats) -> None:
-    """Headline, table of attacks, what other seeds gave, quality of the recommendations, notes."""
+def show_report(console: Console, result: AuditResult, repeats: Repeats, follow_ups: Sequence[FollowUp] = ()) -> None:
+    """Headline, table of attacks, what other seeds gave, quality of the recommendations, notes, what was done about a leak."""
     from mia_core.report.wording import claim_sentences, explain_repeats, headline, interaction_sentences, no_repeats
 
     console.print(Text(printable(result.name), style="bold"), Text(result.key[:KEY_SHOWN], style="dim"))
@@ -120,6 +121,11 @@ def show_report(console: Console, result: AuditResult, repeats: Repeats) -> None
         console.print(_quality_table(result))
     for note in result.notes:
         console.print(Text(f"• {printable(note)}"), soft_wrap=not console.is_terminal)
+    for one in follow_ups:
+        title = "Defences" if one.kind == "defenses" else "Forgetting"
+        console.print(Text.assemble((f"{title}: {printable(one.name)} ", "bold"), (one.key[:KEY_SHOWN], "dim")))
+        for sentence in one.sentences:
+            console.print(Text(f"• {printable(sentence)}"), soft_wrap=not console.is_terminal)
 
 
 def show_lookup(

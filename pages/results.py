@@ -11,6 +11,7 @@ from mia_core.attacks.contract import NO_EVIDENCE
 from mia_core.defenses.catalogue import DEFENSES
 from mia_core.experiment import SEQUENCE_FAMILIES
 from mia_core.report.export import metrics_document, users_csv
+from mia_core.report.follow_ups import follow_ups
 from mia_core.report.protocols import ServedBothWays, both_ways, explain_both_ways
 from mia_core.report.removal import remove_audit
 from mia_core.report.results import AuditResult, Metric
@@ -325,7 +326,9 @@ def show_users(result: AuditResult) -> None:
         st.caption(
             say("Choose a row to look that user up. Scores of known users are out of fold; they have no p-value.")
         )
-    document = json.dumps(metrics_document(result, users), ensure_ascii=False, indent=1)
+    document = json.dumps(
+        metrics_document(result, users, follow_ups(frame.store(), result)), ensure_ascii=False, indent=1
+    )
     first, second = st.columns(2)
     first.download_button(
         say("All users (CSV)"), users_csv(users), "users.csv", "text/csv", icon=":material/download:", width="stretch"
@@ -358,6 +361,30 @@ def show_origin(result: AuditResult) -> None:
                         frame.queue().remove(job.id)
                 st.cache_data.clear()
                 frame.go("start")
+
+
+def show_follow_ups(result: AuditResult) -> None:
+    """What was done about a leak, and the way to do more."""
+    found = follow_ups(frame.store(), result)
+    defended = result.config.get("defense", {}).get("names")
+    if not found and (result.brought or defended):
+        return
+    st.subheader("What can be done about it", divider="gray")
+    for one in found:
+        with st.expander("Defences that were tried" if one.kind == "defenses" else "What it has forgotten"):
+            st.text(one.name)
+            for sentence in one.sentences:
+                st.text(sentence)
+            if one.kind == "defenses":
+                frame.link("defenses", "Open", None, defenses=one.key)
+            else:
+                frame.link("forgetting", "Open", None, check=one.key)
+    if not result.brought and not defended:
+        left, right = st.columns(2)
+        with left:
+            frame.link("defenses", "Try what would close a leak", ":material/shield:", audit=result.key)
+        with right:
+            frame.link("forgetting", "Check whether it can forget", ":material/ink_eraser:", audit=result.key)
 
 
 def _value(metric: Metric) -> str:
@@ -394,6 +421,5 @@ else:
     show_claims(found)
     show_quality(found)
     show_users(found)
-    if not found.brought and not found.config.get("defense", {}).get("names"):
-        frame.link("defenses", "Try what would close this leak", ":material/shield:", audit=found.key)
+    show_follow_ups(found)
     show_origin(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,8 @@ class DefenseResult:
     judged: str
     audits: dict[str, list[str]]
     """Keys of the audits without a defence."""
+    data: list[str] = field(default_factory=list)
+    """Keys of the data of each seed."""
 
     @property
     def unit(self) -> Unit:

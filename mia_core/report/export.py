@@ -6,8 +6,9 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -16,18 +17,23 @@ from mia_core.report.protocols import both_ways
 from mia_core.report.results import AuditResult
 from mia_core.report.wording import use_of
 
+if TYPE_CHECKING:
+    from mia_core.report.follow_ups import FollowUp
 
-def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]:
+
+def metrics_document(result: AuditResult, users: pl.DataFrame, follow_ups: Sequence[FollowUp] = ()) -> dict[str, Any]:
     """Figures and users of an audit as plain JSON data.
 
     Args:
         result: the audit.
         users: its table ``users``.
+        follow_ups: comparisons of defences and checks of forgetting that belong to it.
     Returns:
         name, key, created, lead, device, versions, data, roles, quality, agreement, notes; ``membership``, what it means here;
         ``metrics``, a list of {attack, metric, value, low, high, n, reason, fpr_limit}, value null where it cannot be resolved,
         fpr_limit (of a TPR) the upper limit of the FPR at its threshold; ``users``, a list of {user, role, windows, scores,
         p_values, stratum_p_values, named}, scores and p-values by attack, null where there is none;
+        ``promise`` of private training, null where there is none; ``follow_ups``, what was done about a leak, in words;
         ``valid`` and ``gates``, what must hold before any of it is believed; ``claims`` about many users at once;
         ``served_both_ways``, where attacks ran as published: the AUC under each way of serving, as in ``metrics``, null
         where it was not run, and whether the rule of one line explains the published one.
@@ -47,6 +53,9 @@ def metrics_document(result: AuditResult, users: pl.DataFrame) -> dict[str, Any]
         "valid": result.valid,
         "gates": [dataclasses.asdict(gate) for gate in result.gates],
         "claims": None if result.claims is None else dataclasses.asdict(result.claims),
+        "promise": None if result.promise is None else dataclasses.asdict(result.promise),
+        "promise_broken": result.promise_broken,
+        "follow_ups": [dataclasses.asdict(one) for one in follow_ups],
         "metrics": [dataclasses.asdict(metric) for metric in result.metrics],
         "interactions": [dataclasses.asdict(figure) for figure in result.interactions],
         "quality": [dataclasses.asdict(quality) for quality in result.quality],
