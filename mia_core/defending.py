@@ -120,7 +120,7 @@ def study_of(defending: Defending) -> Study:
     """All audits that are needed: every defence, and none, under every seed."""
     document = defending.experiment.model_dump(mode="json")
     # The undefended audit has a placebo of its own; a defence does not change who was drawn.
-    document["evaluation"]["placebo"] = False
+    document["evaluation"] |= {"placebo": False, "map_users": 0}
     # One score, named beforehand, is followed through all of them.
     lead = document["attacks"]["lead"]
     document["attacks"]["names"] = [lead]
@@ -262,7 +262,7 @@ class _Gathering:
             return one, _table(number, {})
         after, before = [audits[seed] for seed in seeds], [plain[seed] for seed in seeds]
         figures = self.figures(before, after)
-        if tried is not None and self.defending.experiment.kind != "recommender":
+        if tried is not None:
             old = [self.not_adaptive(audit, reference) for audit, reference in zip(after, before, strict=True)]
             reasons = [scores for scores in old if isinstance(scores, str)]
             if reasons:

@@ -58,6 +58,8 @@ SELF_PROMPTED = "Train a copy on the target's texts (self-prompted reference)"
 ITEM_VECTORS = "Learn how items go together"
 SHADOW_WORLD = "Train the auditor's own recommender"
 TRAJECTORY = "Train a copy and keep every epoch (trajectory reference)"
+PRIVATE_SLOWER = {"full": 5.7, "lora": 1.6}
+"""Of ordinary training; see benchmarks/private_training.py."""
 
 
 def shadows_together(experiment: Experiment) -> bool:
@@ -233,7 +235,9 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
         stages.append(StagePlan(BASE, work.pretrain(experiment.base)))
     if not brought and experiment.target.serving == "weights":
         trainees = work.public / 2 if experiment.target.world == "null" else work.members
-        stages.append(StagePlan(TARGET, work.train(trainees * work.windows, experiment.target.training)))
+        stages.append(
+            StagePlan(TARGET, work.train(trainees * work.windows, experiment.target.training) * _slower(experiment))
+        )
     wanted = [need for need in needs(experiment) if not impossible(experiment, need)]
     stages += _reference_stages(experiment, work, wanted)
     if "shadow_world" in wanted:
@@ -251,6 +255,14 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
     # The placebo runs beside the rest; only its lag is waited for.
     stages.append(StagePlan(GATES, 2.0))
     return stages
+
+
+def _slower(experiment: Experiment) -> float:
+    """How many times as long training takes with its defences: gradients of each sample cost more, above all of whole weights."""
+    from mia_core.defenses.training import PrivateTraining
+
+    private = any(isinstance(defense, PrivateTraining) for defense in experiment.defense.chosen)
+    return PRIVATE_SLOWER[experiment.target.tuning] if private else 1.0
 
 
 def _recommender_stages(experiment: Experiment, work: _Work) -> list[StagePlan]:
@@ -290,7 +302,7 @@ def _reference_stages(experiment: Experiment, work: _Work, wanted: list[str]) ->
     if "leaking" in wanted:
         stages.append(StagePlan(LEAKING, work.student(work.scored * work.windows / 2)))
     if "shadows" in wanted:
-        half = work.train(work.scored * work.windows / 2, experiment.target.training)
+        half = work.train(work.scored * work.windows / 2, experiment.target.training) * _slower(experiment)
         if shadows_together(experiment):
             stages.append(StagePlan(SHADOW_ADAPTERS, TOGETHER * experiment.attacks.shadows * half))
         else:

@@ -176,6 +176,12 @@ class Exposures:
                 served[chosen] = self._ranked(scores, seen, world.settings, asked)
         return served
 
+    def as_served(self, scores: np.ndarray, histories: scipy.sparse.csr_array) -> np.ndarray:
+        """(n, length) the target's lists for people who are known to it by these histories alone."""
+        settings, seed = self.target.settings, self.run.experiment.seed
+        seeds = [derive_seed(seed, "served", *map(int, histories[[i]].indices)) for i in range(histories.shape[0])]
+        return recommend(scores, histories, settings.length, settings.candidates, seeds, shuffled=settings.shuffled)
+
     def histories(self, samples: Samples) -> scipy.sparse.csr_array:
         """(n, n_items) 1 where a sample's window holds an item."""
         place = self.run.catalogue.position

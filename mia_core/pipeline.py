@@ -334,7 +334,11 @@ def _recommenders(run: Run) -> dict[str, Callable[[RankingTask], list[np.ndarray
     """What is compared by how well it recommends: each scores the candidates of a task."""
     found: dict[str, Callable[[RankingTask], list[np.ndarray]]] = {}
     if run.experiment.kind == "recommender":
-        found["target"] = lambda task: recommender_scores(exposures_of(run).recommender, task, run.catalogue.position)
+        exposures = exposures_of(run)
+        settings = exposures.target.settings
+        # Where a list is not in the order of the scores, what is served is measured.
+        served = exposures.as_served if settings.candidates or settings.shuffled else None
+        found["target"] = lambda task: recommender_scores(exposures.recommender, task, run.catalogue.position, served)
     else:
         # A target that serves from a prompt has the base's weights.
         own_weights = run.experiment.target.serving == "weights"

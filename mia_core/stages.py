@@ -369,9 +369,9 @@ class Run:
         """The audited model."""
         config = self.experiment.target
         if config.source == "own":
-            return self._own_target(Path(config.path))
+            return self.shown(self._own_target(Path(config.path)))
         if config.serving == "prompt":
-            return self._serving_target()
+            return self.shown(self._serving_target())
         return self.shown(self.tuned("target", estimate.TARGET, self.members_trained_on))
 
     def _serving_target(self) -> Model:

@@ -102,8 +102,19 @@ def language_model_scores(
     return np.split(values, ends)
 
 
-def recommender_scores(recommender: Recommender, task: RankingTask, position: Mapping[str, int]) -> list[np.ndarray]:
-    """Score of each candidate after the rest of the window, for a user whom the recommender knows by it alone."""
+Served = Callable[[np.ndarray, scipy.sparse.csr_array], np.ndarray]
+"""(scores (n, items), histories (n, items)) -> (n, length) catalogue positions of the served lists, best first."""
+
+
+def recommender_scores(
+    recommender: Recommender, task: RankingTask, position: Mapping[str, int], served: Served | None = None
+) -> list[np.ndarray]:
+    """Score of each candidate after the rest of the window, for a user whom the recommender knows by it alone.
+
+    Args:
+        served: how lists are drawn up, where that is not by score alone: what counts then is a candidate's place in the
+            list, and all that are not in it come last together.
+    """
     rows, columns = [], []
     for i, window in enumerate(task.windows):
         columns += [position[event.item] for event in window[:-1]]
@@ -111,6 +122,11 @@ def recommender_scores(recommender: Recommender, task: RankingTask, position: Ma
     shape = (len(task.windows), len(position))
     histories = scipy.sparse.csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
     scores = recommender.scores(histories)
+    if served is not None:
+        lists = served(scores, histories)
+        places = np.full(scores.shape, -float(lists.shape[1]))
+        np.put_along_axis(places, lists, -np.arange(lists.shape[1], dtype=float)[None], axis=1)
+        scores = places
     return [row[[position[item] for item in items]] for row, items in zip(scores, task.candidates, strict=True)]
 
 
