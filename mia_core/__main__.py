@@ -15,7 +15,7 @@ from rich.console import Console
 
 from mia_core import __version__
 from mia_core.errors import Cancelled, ConfigError, DataError, MemberScopeError, NotFound
-from mia_core.terminal import ProgressBars, printable, show_audits, show_cohort, show_lookup, show_report
+from mia_core.terminal import ProgressBars, printable, show_audits, show_cohort, show_lookup, show_others, show_report
 
 if TYPE_CHECKING:
     from mia_core.experiment import Experiment
@@ -144,7 +144,15 @@ def defend(
         list[str] | None,
         typer.Option("--defense", metavar="TITLE", help="Try only this one of the panel (see --list). Repeatable."),
     ] = None,
-    seeds: Annotated[list[int] | None, typer.Option("--seed", min=0, help="Repeatable; by default 0, 1 and 2.")] = None,
+    panel_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--panel", metavar="FILE.toml", help="Other defences or strengths; see the files in assets/defenses."
+        ),
+    ] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Repeatable; by default 0, 1 and 2.")
+    ] = None,
     data: Source = None,
     settings: Settings = None,
     json_path: Json = None,
@@ -155,12 +163,11 @@ def defend(
     """Try what would close a leak: each defence audited by an attacker who knows it, beside what it costs."""
     from mia_core.defending import parse_defending, refused_of_panel, run_defending
     from mia_core.experiment import Runtime, load_experiment
-    from mia_core.report.defending import defense_document, read_trade
-    from mia_core.report.export import check_destination, write_document
-    from mia_core.terminal_defending import show_defenses, show_panel
+    from mia_core.report.export import check_destination
+    from mia_core.terminal_defending import show_panel
 
     experiment = load_experiment(config, _overrides(data, settings))
-    panel = list(refused_of_panel(experiment))
+    panel = list(refused_of_panel(experiment, panel_path))
     if show_list:
         show_panel(Console(), panel)
         return
@@ -188,10 +195,7 @@ def defend(
         raise Cancelled("stopped; run the same command again to go on where it was") from None
     folder = store.find(done.key)
     assert folder is not None, "it was finished a moment ago"  # noqa: S101
-    figures = read_trade(folder)
-    show_defenses(Console(), done, figures)
-    if json_path is not None:
-        write_document(json_path, defense_document(done, figures))
+    _show_comparison(folder, json_path)
 
 
 @application.command()
@@ -318,19 +322,47 @@ def cohort(
 
 @application.command()
 def report(audit: Audit, json_path: Json = None) -> None:
-    """Show a finished audit."""
+    """Show a finished audit, comparison of defences or check of forgetting."""
     from mia_core.report.export import check_destination
     from mia_core.report.follow_ups import follow_ups
-    from mia_core.report.lookup import find_audit
+    from mia_core.report.lookup import find_finished
     from mia_core.report.repeats import find_repeats
     from mia_core.report.results import read_result
 
     if json_path is not None:
         check_destination(json_path)
     store = _store()
-    result = read_result(find_audit(store, audit).path)
-    show_report(Console(), result, find_repeats(store, result), follow_ups(store, result))
-    _write_json(store, result, json_path)
+    entry = find_finished(store, audit)
+    if entry.kind == "defenses":
+        _show_comparison(entry.path, json_path)
+    elif entry.kind == "forgetting":
+        _show_check(entry.path, json_path)
+    else:
+        result = read_result(entry.path)
+        show_report(Console(), result, find_repeats(store, result), follow_ups(store, result))
+        _write_json(store, result, json_path)
+
+
+def _show_comparison(folder: Path, json_path: Path | None) -> None:
+    from mia_core.report.defending import defense_document, read_defenses, read_trade
+    from mia_core.report.export import write_document
+    from mia_core.terminal_defending import show_defenses
+
+    found, figures = read_defenses(folder), read_trade(folder)
+    show_defenses(Console(), found, figures)
+    if json_path is not None:
+        write_document(json_path, defense_document(found, figures))
+
+
+def _show_check(folder: Path, json_path: Path | None) -> None:
+    from mia_core.report.export import write_document
+    from mia_core.report.forgetting import forgetting_document, read_forgetting
+    from mia_core.terminal_forgetting import show_forgetting
+
+    found = read_forgetting(folder)
+    show_forgetting(Console(), found)
+    if json_path is not None:
+        write_document(json_path, forgetting_document(found))
 
 
 @application.command()
@@ -341,19 +373,22 @@ def remove(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
 ) -> None:
-    """Delete an audit, or a saved data set, with everything that nothing else rests on."""
+    """Delete an audit, a comparison, a check or a saved data set, with everything that nothing else rests on."""
     from mia_core.data import library
-    from mia_core.report.lookup import find_audit
-    from mia_core.report.removal import remove_audit, remove_data_set
+    from mia_core.report.lookup import find_finished
+    from mia_core.report.removal import remove_audit, remove_data_set, remove_defenses, remove_forgetting
 
     if (audit is None) == (data is None):
         raise ConfigError("remove: give either an AUDIT or --data NAME")
     store = _store()
-    entry = find_audit(store, audit) if audit is not None else _saved_data(library.saved(store), str(data))
+    entry = find_finished(store, audit) if audit is not None else _saved_data(library.saved(store), str(data))
     if not yes and not typer.confirm(f"Delete {printable(entry.name)!r} ({entry.key[:12]}) for good?"):
         raise Cancelled("nothing was deleted")
     if audit is not None:
-        typer.echo(f"Deleted, with {remove_audit(store, entry.key) - 1} parts that nothing else rests on.")
+        kinds = {"defenses": remove_defenses, "forgetting": remove_forgetting}
+        typer.echo(
+            f"Deleted, with {kinds.get(entry.kind, remove_audit)(store, entry.key) - 1} parts that nothing else rests on."
+        )
     else:
         typer.echo(f"Deleted, with {remove_data_set(store, entry.key)} audits of it.")
 
@@ -369,7 +404,7 @@ def _saved_data(saved: Sequence[Entry], name: str) -> Entry:
 def list_audits(
     every: Annotated[bool, typer.Option("--all", help="Also show the audits that are points of a study.")] = False,
 ) -> None:
-    """Show the finished audits, the newest first."""
+    """Show the finished audits, the newest first, then comparisons of defences and checks of forgetting."""
     from mia_core.report.results import read_result
     from mia_core.report.studies import points_by_study
 
@@ -377,6 +412,7 @@ def list_audits(
     entries = store.entries("audit", "point") if every else store.entries("audit")
     left_out = {} if every else points_by_study(store)
     show_audits(Console(), [read_result(entry.path) for entry in entries], left_out)
+    show_others(Console(), store.entries("defenses", "forgetting"))
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from mia_core.study import Point, Study, run_study
 from mia_core.tasks import WhileWanted
 from mia_core.types import Progress, Role, Silent
 
-VERSION = 2
+VERSION = 3
 """Raised when the code changes what is said of the same audits."""
 PANELS = Path(__file__).parent.parent / "assets" / "defenses"
 UNDEFENDED = "No defence"
@@ -74,10 +74,24 @@ class Defending(Section):
         return tried
 
 
-def panel(experiment: Experiment) -> list[Tried]:
-    """The defences that come with the product for such a target, at the strengths that are tried."""
-    document = read_toml(PANELS / f"{experiment.kind}.toml", "defences")
-    return [Tried.model_validate(one) for one in document["tried"]]
+def panel(experiment: Experiment, path: Path | None = None) -> list[Tried]:
+    """The defences that come with the product for such a target, at the strengths that are tried, or those of a file.
+
+    Raises:
+        ConfigError: the file is missing, or holds something else.
+    """
+    document = read_toml(path or PANELS / f"{experiment.kind}.toml", "panel")
+    try:
+        return [Tried.model_validate(one) for one in document["tried"]]
+    except (KeyError, TypeError, ValidationError) as error:
+        told = (
+            "; ".join(explain(item, Tried) for item in error.errors())
+            if isinstance(error, ValidationError)
+            else "no list"
+        )
+        raise ConfigError(
+            f"panel: {str(path)!r} must hold a list named tried of title, names and settings, as in assets/defenses ({told})"
+        ) from None
 
 
 def refusal(experiment: Experiment, tried: Tried) -> str:
@@ -255,6 +269,7 @@ class _Gathering:
             invalid=[seed for seed in seeds if not audits[seed].valid],
             failed=reasons[0] if reasons else "",
             broken=any(audits[seed].promise_broken for seed in seeds),
+            hides_only=bool(tried) and all(one.where == "serving" for one in tried.protection.chosen),  # type: ignore[union-attr]
             not_adaptive="",
             onion=[],
         )
@@ -417,7 +432,7 @@ def _of_target(need: str) -> bool:
     return model not in {"base", "soft", "student", "leaking", "shadows", "trajectory", "self_prompted", "shadow_world"}
 
 
-def refused_of_panel(experiment: Experiment) -> Iterator[tuple[Tried, str]]:
+def refused_of_panel(experiment: Experiment, path: Path | None = None) -> Iterator[tuple[Tried, str]]:
     """Each defence of the panel with why it cannot be tried on such a target; empty where it can."""
-    for tried in panel(experiment):
+    for tried in panel(experiment, path):
         yield tried, refusal(experiment, tried)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mia_core.report.follow_ups import FollowUp
     from mia_core.report.repeats import Repeats
     from mia_core.report.results import AuditResult, CohortResult, LookupResult
+    from mia_core.store import Entry
 
 COLUMNS = ("auc", "tpr_at_fpr_0.001", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "tpr_at_fpr_0.1", "accuracy", "f1")
 STATUS_MARKS = {
@@ -188,6 +189,19 @@ def show_audits(console: Console, results: Sequence[AuditResult], left_out: Mapp
         console.print(Text(f"… {count} more {belong} to {printable(study)}"), soft_wrap=not console.is_terminal)
     if left_out:
         console.print("'list --all' shows them, too.")
+
+
+def show_others(console: Console, entries: Sequence[Entry]) -> None:
+    """One row for each comparison of defences and each check of forgetting."""
+    if not entries:
+        return
+    table = Table(box=box.SIMPLE)
+    for name in ("Key", "What", "Name", "Made (UTC)"):
+        table.add_column(name)
+    for entry in entries:
+        made = entry.created[:16].replace("T", " ")
+        table.add_row(*map(Text, (entry.key[:KEY_SHOWN], entry.kind, printable(entry.name), made)))
+    console.print(table)
 
 
 def _audit_table(results: Sequence[AuditResult]) -> Table:

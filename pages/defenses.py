@@ -24,6 +24,7 @@ from mia_core.report.defending import (
     read_trade,
     recommendation,
 )
+from mia_core.report.removal import remove_defenses
 from mia_core.report.results import AuditResult
 from mia_core.tasks import spare_cores
 from mia_core.ui import frame, run_status, trade_charts
@@ -69,7 +70,7 @@ def set_up() -> None:
     )
     refused = [(tried.title, reason) for tried, reason in panel if reason]
     if refused:
-        with st.expander(f"{len(refused)} more do not fit this audit"):
+        with st.expander(f"Not for this audit: {len(refused)}"):
             for title, reason in refused:
                 st.text(f"{title}: {reason}")
     seeds = st.slider(
@@ -115,7 +116,7 @@ def _help(possible: list[Tried]) -> str:
 @st.cache_data(show_spinner=False, max_entries=10)
 def _opened(key: str) -> tuple[DefenseResult, pl.DataFrame]:
     folder = frame.store().find(key)
-    if folder is None:
+    if folder is None or not (folder / "defenses.json").is_file():
         raise NotFound(
             "The address names a comparison that is not in this store. Choose another below, or run it again."
         )
@@ -184,12 +185,18 @@ def _show_picture(result: DefenseResult, rows: dict[int, dict[str, Row]]) -> Non
     ]
     table = pl.DataFrame(points, infer_schema_length=None)
     table = table.with_columns(pl.Series("named", _sides(table)))
+    if leak == "exposed":
+        st.caption(
+            "The most exposed tenth is chosen by who stood out most without a defence, so that its first figure is high by "
+            "choice and any other training lowers it: compare the defences with each other."
+        )
     words = {"tpr": f"Detected members at {100 * result.level:g}% FPR", "exposed": "Detected of the most exposed tenth"}
     chart = trade_charts.picture(table, words.get(leak, TRADE_FIGURES[leak]), TRADE_FIGURES[quality])
     st.altair_chart(chart, alt=f"{LEAKS[leak]} against {QUALITIES[quality]} for every defence", key="trade_picture")
+    seeds = "1 seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
     st.caption(
         f"Lower is safer, further right recommends better. {result.lead}, rebuilt for each defence; means over "
-        f"{len(result.seeds)} seeds with {100 * result.confidence:.0f}% intervals over seeds and {result.unit.many}. Named are "
+        f"{seeds} with {100 * result.confidence:.0f}% intervals over seeds and {result.unit.many}. Named are "
         "the defences that no other beats in both, and the target without any; point at a dot for the rest."
     )
 
@@ -286,7 +293,17 @@ def _show_table(result: DefenseResult, figures: pl.DataFrame) -> None:
         for name in dict.fromkeys(name for one in result.tried for name in one.names):
             defense = DEFENSES[name]
             st.markdown(f"**{defense.title}.** {defense.summary} {defense.expected} *{defense.source}*")
-    left, right = st.columns(2)
+    left, right, last = st.columns(3, vertical_alignment="bottom")
+    with last.popover("Delete this comparison", icon=":material/delete:", width="stretch"):
+        st.markdown("Its figures and the audits that were run for it alone go for good.")
+        if st.button("Delete for good", type="primary", key="delete_defenses"):
+            remove_defenses(frame.store(), result.key)
+            for job in frame.queue().jobs(1_000):
+                if job.result_key == result.key:
+                    frame.queue().remove(job.id)
+            st.cache_data.clear()
+            st.query_params.clear()
+            st.rerun()
     left.download_button(
         "All figures (CSV)", view.write_csv(), "defences.csv", "text/csv", icon=":material/download:", width="stretch"
     )
@@ -330,6 +347,7 @@ if defenses_key:
         show_result(defenses_key)
     except NotFound as error:
         st.warning(str(error), icon=":material/search_off:")
+        job_id = defenses_key = None
 if job_id or defenses_key:
     if st.button("Try defences on an audit", icon=":material/add:", key="another_defense"):
         st.query_params.clear()

@@ -119,7 +119,7 @@ def _document(result: AuditResult) -> dict[str, Any]:
 @st.cache_data(show_spinner=False, max_entries=10)
 def _opened(key: str) -> ForgettingResult:
     folder = frame.store().find(key)
-    if folder is None:
+    if folder is None or not (folder / "forgetting.json").is_file():
         raise NotFound("The address names a check that is not in this store. Choose another below, or run it again.")
     return read_forgetting(folder)
 
@@ -225,6 +225,7 @@ if check_key:
         show_result(check_key)
     except NotFound as error:
         st.warning(str(error), icon=":material/search_off:")
+        job_id = check_key = None
 if job_id or check_key:
     if st.button("Set up another check", icon=":material/add:", key="another_check"):
         st.query_params.clear()

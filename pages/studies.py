@@ -194,7 +194,7 @@ def _summary_of(key: str) -> dict[str, Any]:
 @st.cache_data(show_spinner=False, max_entries=10)
 def _opened(key: str) -> tuple[StudyResult, dict[str, pl.DataFrame]]:
     folder = frame.store().find(key)
-    if folder is None:
+    if folder is None or not (folder / "study.json").is_file():
         raise NotFound("The address names a study that is not in this store. Choose another below, or run it again.")
     return read_study(folder), {name: read_study_table(folder, name) for name in STUDY_TABLES}
 

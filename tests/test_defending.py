@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from mia_core import study
+from mia_core.__main__ import application
 from mia_core.defending import UNDEFENDED, Defending, parse_defending, refused_of_panel, run_defending, study_of
 from mia_core.errors import ConfigError
 from mia_core.experiment import Runtime, parse_experiment
 from mia_core.pipeline import start
 from mia_core.report.defending import (
     DefenseResult,
+    TriedDefense,
     by_defense,
     onion_sentences,
     read_defenses,
@@ -26,7 +30,7 @@ from mia_core.store import Store
 from mia_core.types import Silent
 
 AUDIT: dict[str, Any] = {
-    "data": {"synthetic": {"users": 200, "items": 60, "mean_history": 16}},
+    "data": {"synthetic": {"users": 240, "items": 60, "mean_history": 16}},
     "prompt": {"history": 3, "windows": 3},
     "base": {"width": 32, "layers": 2, "vocabulary": 400, "pretraining": {"epochs": 2, "learning_rate": 5e-3}},
     "target": {"training": {"epochs": 30, "learning_rate": 1e-2, "batch_size": 16}},
@@ -57,7 +61,7 @@ def finished(shared: Store) -> tuple[DefenseResult, pl.DataFrame]:
 
 
 def document(**changes: Any) -> Defending:
-    return parse_defending({"experiment": AUDIT, "tried": TRIED, "seeds": [0, 1], **changes})
+    return parse_defending({"experiment": AUDIT, "tried": TRIED, "seeds": [0], **changes})
 
 
 def test_a_strong_defence_closes_a_leak_and_hiding_outputs_does_not(
@@ -102,13 +106,13 @@ def test_sparing_some_hides_them_and_says_who_is_next(finished: tuple[DefenseRes
     assert set(layers) == {"spared", "next", "others"}
     assert layers["spared"].after < layers["spared"].before - 0.3
     assert layers["others"].after > 0.5 * layers["others"].before
-    assert len(onion_sentences(result)) == 3
+    assert len(onion_sentences(result)) >= 3
 
 
 def test_the_words_name_figures_cost_and_rule(finished: tuple[DefenseResult, pl.DataFrame]) -> None:
     text = " ".join(recommendation(*finished))
     assert "points of HR@10" in text
-    assert "set beforehand" in text or "No defence tried" in text
+    assert "set beforehand" in text or "can be recommended" in text
     assert "private training promises" in text
 
 
@@ -189,3 +193,63 @@ def test_a_target_that_is_brought_along_has_only_its_outputs_to_defend(tmp_path:
     own = {"source": "own", "path": str(tmp_path), "members": "a", "held_out": "b"}
     possible = {tried.title for tried, refused in refused_of_panel(parse_experiment({"target": own})) if not refused}
     assert possible == {"Temperature 3", "Rounded to 2 digits", "Only the 5 likeliest tokens", "Noise on outputs"}
+
+
+def test_a_panel_of_ones_own_is_tried(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'tried = [{ title = "Three", names = ["dp_sgd_user"], settings = { dp_sgd_user = { epsilon = 3.0 } } }]',
+        "utf-8",
+    )
+    ((tried, refused),) = refused_of_panel(parse_experiment(AUDIT), file)
+    assert (tried.title, refused) == ("Three", "")
+    file.write_text("tried = 3", "utf-8")
+    with pytest.raises(ConfigError, match="list named tried"):
+        list(refused_of_panel(parse_experiment(AUDIT), file))
+
+
+def told(changes: dict[str, tuple[float, float, float]], **of_tried: Any) -> str:
+    """The recommendation where one defence takes detections from 80% to 20% and costs what is given."""
+    plain = TriedDefense(0, UNDEFENDED, [], [0], ["k"], [], "", False, False, "", [])
+    one = dataclasses.replace(plain, number=1, title="It", names=["cap_records"], **of_tried)
+    rows: list[dict[str, Any]] = []
+    for number, tpr in ((0, 0.8), (1, 0.2)):
+        rows.append({"tried": number, "metric": "tpr", "value": tpr, "low": tpr - 0.1, "high": tpr + 0.1})
+        rows[-1] |= {"change": tpr - 0.8, "change_low": tpr - 0.9, "change_high": tpr - 0.7}
+        for name, (change, low, high) in changes.items():
+            value = {"tried": number, "metric": name, "value": 0.5 + change, "low": 0.3, "high": 0.7}
+            rows.append(value | {"change": change, "change_low": low, "change_high": high})
+    result = DefenseResult("k", "n", "", {}, "Attack", 0.05, 0.95, [0], [plain, one], "user", {})
+    return " ".join(recommendation(result, pl.DataFrame(rows)))
+
+
+CHEAP = {"hit_rate_at_10": (-0.01, -0.03, 0.01)}
+
+
+def test_only_what_costs_little_holds_its_gates_and_changes_the_model_is_recommended() -> None:
+    assert "“It” costs 1.0 points of HR@10" in told(CHEAP)
+    assert "interval of the change -3 to +1" in told(CHEAP)
+    for refused in (
+        told({"hit_rate_at_10": (-0.05, -0.08, -0.02)}),
+        told(CHEAP, invalid=[0]),
+        told(CHEAP, broken=True),
+        told({}),
+    ):
+        assert "Of the defences tried" not in refused
+    assert "was not measured" in told({})
+    # Where nothing else was tried, what hides outputs is still compared.
+    assert "“It” costs" in told(CHEAP, hides_only=True)
+
+
+def test_a_comparison_is_listed_shown_and_deleted_like_an_audit(
+    finished: tuple[DefenseResult, pl.DataFrame], shared: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIA_HOME", str(shared.home))
+    key = finished[0].key
+    assert key[:12] in CliRunner().invoke(application, ["list"]).output
+    shown = CliRunner().invoke(application, ["report", key[:12]]).output
+    assert "A third of" in shown
+    assert "private training promises" in shown
+    CliRunner().invoke(application, ["remove", key, "--yes"])
+    assert shared.find(key) is None
+    assert not shared.entries("point")

@@ -53,6 +53,7 @@ def test_noise_that_is_switched_off_while_the_accountant_goes_on_is_noticed(
     assert any("That is refuted" in sentence for sentence in claim_sentences(result))
 
 
+@pytest.mark.slow
 def test_with_its_noise_the_same_training_keeps_its_promise(store: Store) -> None:
     result = audit(store, 1.0)
     assert not result.promise_broken

@@ -90,6 +90,18 @@ class DpSgd(PrivateTraining):
 
         return Privacy(self.unit, self.clip, self.epsilon, None, self.delta, self.units_at_once)
 
+    def refusal(self, experiment: Experiment) -> str:
+        """Also refused where what is promised could not be held against what the audit proves."""
+        if refused := super().refusal(experiment):
+            return refused
+        proven = experiment.evaluation.delta
+        if self.delta > proven:
+            return (
+                f"{self.name}.delta is {self.delta} and evaluation.delta {proven}, at which the audit's proof is made; give a "
+                "delta no larger than that"
+            )
+        return ""
+
 
 @dataclass(frozen=True)
 class DpSgdUser(DpSgd):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mia_core.types import UNITS, Unit
 TRADE_FIGURES = {
     "auc": "AUC of the adaptive attack",
     "tpr": "detections at the false positive rate of the comparison",
-    "exposed": "detections among the tenth of members that stood out most without a defence",
+    "exposed": "detections among the tenth of members that stood out most without a defence (there high by choice)",
     "old_auc": "AUC of the attack that does not know the defence",
     "old_tpr": "detections by the attack that does not know the defence",
     "old_exposed": "detections among the most exposed tenth by the attack that does not know the defence",
@@ -65,6 +66,8 @@ class TriedDefense:
     """Why seeds are missing; empty where none is."""
     broken: bool
     """An audit proved more privacy loss than the training promised."""
+    hides_only: bool
+    """It changes what is shown and nothing in the model."""
     not_adaptive: str
     """Why the attack of before cannot be asked about this target; empty where it can."""
     onion: list[OnionLayer]
@@ -116,7 +119,8 @@ def read_defenses(folder: Path) -> DefenseResult:
     """The result saved in an artifact folder."""
     document = json.loads((folder / "defenses.json").read_text(encoding="utf-8"))
     document["tried"] = [
-        TriedDefense(**{**row, "onion": [OnionLayer(**layer) for layer in row["onion"]]}) for row in document["tried"]
+        TriedDefense(**{"hides_only": False, **row, "onion": [OnionLayer(**layer) for layer in row["onion"]]})
+        for row in document["tried"]
     ]
     return DefenseResult(**document)
 
@@ -148,38 +152,23 @@ def recommendation(result: DefenseResult, figures: pl.DataFrame) -> list[str]:
     """What to do, in plain words: the defence that buys most among those that cost little; the rule is part of it."""
     rows = by_defense(figures)
     plain = rows.get(0, {})
-    if not plain.get("tpr"):
-        return ["No figure could be computed for the target without a defence, so nothing can be compared."]
-    rule = f"costs at most {100 * BEARABLE:.0f} points of HR@10"
-    bearable, helping = [], []
-    for one in result.tried[1:]:
-        mine = rows.get(one.number, {})
-        change = mine.get("hit_rate_at_10", {}).get("change")
-        if not mine.get("tpr") or one.broken:
-            continue
-        if change is None or change >= -BEARABLE:
-            bearable.append(one)
-            high = mine["tpr"]["change_high"]
-            if high is not None and high < 0:
-                helping.append(one)
-    sentences = []
-    if helping:
-        best = min(helping, key=lambda one: rows[one.number]["tpr"]["value"] or 0.0)
-        sentences.append(f"Of the defences tried, {_bought(best, rows[best.number], plain, result)}")
-        sentences.append(
-            f"It is the one with the fewest detections among those which {rule}, a limit that was set beforehand."
-        )
+    if not plain.get("tpr") or result.tried[0].invalid:
+        return ["No valid figure could be computed for the target without a defence, so nothing can be compared."]
+    judged = [
+        one for one in result.tried[1:] if rows.get(one.number, {}).get("tpr") and not one.broken and not one.invalid
+    ]
+    costs = {one.number: rows[one.number].get("hit_rate_at_10", {}).get("change") for one in judged}
+    if not any(cost is not None for cost in costs.values()):
+        sentences = ["What the defences cost was not measured (evaluation.ranked_users = 0), so none is recommended."]
     else:
-        sentences.append(
-            f"No defence tried that {rule} takes detections down by more than chance may: {len(bearable)} of "
-            f"{len(result.tried) - 1} cost so little."
-        )
-    bound = [one for one in result.tried[1:] if rows.get(one.number, {}).get("promised_epsilon") and not one.broken]
+        sentences = _best(result, judged, costs, rows)
+    bound = [one for one in judged if rows[one.number].get("promised_epsilon")]
     if bound:
         least = min(bound, key=lambda one: rows[one.number]["tpr"]["value"] or 0.0)
-        bought = _bought(least, rows[least.number], plain, result)
+        promised = rows[least.number]["promised_epsilon"]["value"]
         sentences.append(
-            f"Only private training promises a limit that holds against every attack, known or not: {bought}"
+            "Only private training promises a limit that holds against every attack, known or not (here ε at most "
+            f"{promised:.3g}, but for a chance of δ): {_bought(least, rows, result)}"
         )
     sentences += [
         f"{one.title} does not keep its promise: more privacy loss was proven than its training allows. Do not rely on it."
@@ -193,7 +182,34 @@ def recommendation(result: DefenseResult, figures: pl.DataFrame) -> list[str]:
     return [result.unit.say(sentence) for sentence in sentences]
 
 
-def _bought(one: TriedDefense, mine: dict[str, Row], plain: dict[str, Row], result: DefenseResult) -> str:
+def _best(
+    result: DefenseResult,
+    judged: Sequence[TriedDefense],
+    costs: Mapping[int, float | None],
+    rows: Mapping[int, dict[str, Row]],
+) -> list[str]:
+    """The defence that the rule chooses, and the rule."""
+    # What stands before the outputs leaves in the weights what is there; only where nothing else can be done is it advice.
+    changing = [one for one in judged if not one.hides_only] or list(judged)
+    bearable = [one for one in changing if (cost := costs[one.number]) is not None and cost >= -BEARABLE]
+    helping = [one for one in bearable if (high := rows[one.number]["tpr"]["change_high"]) is not None and high < 0]
+    points = f"{100 * BEARABLE:.0f} points of HR@10"
+    if not helping:
+        return [
+            f"None of the {len(changing)} defences that change more than what is shown can be recommended: {len(bearable)} lost "
+            f"at most {points}, and none of these took detections down by more than chance may."
+        ]
+    best = min(helping, key=lambda one: rows[one.number]["tpr"]["value"] or 0.0)
+    return [
+        f"Of the defences tried, {_bought(best, rows, result)}",
+        f"The rule was set beforehand: the fewest detections among what loses at most {points} and changes more than what is "
+        f"shown. It is the best of {len(helping)} that help, so that its own figure flatters it a little; the intervals do not "
+        "take that into account.",
+    ]
+
+
+def _bought(one: TriedDefense, rows: Mapping[int, dict[str, Row]], result: DefenseResult) -> str:
+    mine, plain = rows[one.number], rows[0]
     quality = mine.get("hit_rate_at_10", {})
     change = quality.get("change")
     if change is None:
@@ -201,10 +217,11 @@ def _bought(one: TriedDefense, mine: dict[str, Row], plain: dict[str, Row], resu
     else:
         points = abs(100 * change)
         verb = "costs" if change < 0 else "gains"
-        of_what = _percent(plain["hit_rate_at_10"]["value"])
-        cost = (
-            f"{verb} {points:.1f} points of HR@10 (from {of_what})" if points >= 0.05 else f"leaves HR@10 at {of_what}"
-        )
+        told = [f"from {_percent(plain['hit_rate_at_10']['value'])}"]
+        low, high = quality["change_low"], quality["change_high"]
+        if low is not None and high is not None:
+            told.append(f"interval of the change {100 * low:+.0f} to {100 * high:+.0f}")
+        cost = f"{verb} {points:.1f} points of HR@10 ({'; '.join(told)})"
     before, after = plain["tpr"]["value"], mine["tpr"]["value"]
     limits = f"{_percent(mine['tpr']['low'])} to {_percent(mine['tpr']['high'])}"
     return (
@@ -215,12 +232,19 @@ def _bought(one: TriedDefense, mine: dict[str, Row], plain: dict[str, Row], resu
 
 def onion_sentences(result: DefenseResult) -> list[str]:
     """What sparing the members at most risk did to them and to those next in line."""
-    sentences = [
-        f"{one.title}: of {LAYER_WORDS[layer.layer]} ({layer.members:,} audited, all seeds) {_percent(layer.before)} were "
-        f"detected before and {_percent(layer.after)} after."
-        for one in result.tried
-        for layer in one.onion
-    ]
+    sentences = []
+    for one in result.tried:
+        sentences += [
+            f"{one.title}: of {LAYER_WORDS[layer.layer]} ({layer.members:,} audited, all seeds) {_percent(layer.before)} were "
+            f"detected before and {_percent(layer.after)} after."
+            for layer in one.onion
+        ]
+        before = {layer.layer: layer.before for layer in one.onion}
+        if before and before.get("spared", 0.0) <= max(before.get("next", 0.0), before.get("others", 0.0)):
+            sentences.append(
+                f"{one.title}: those who were spared had not stood out more than the others, so that the risk foretold from "
+                "histories did not find the right ones here."
+            )
     return [result.unit.say(sentence) for sentence in sentences]
 
 

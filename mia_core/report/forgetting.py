@@ -150,8 +150,8 @@ def verdict_sentences(outcome: MethodOutcome, unit: Unit) -> list[str]:
     plain = {
         "forgotten": f"Forgotten: to these models the {who} look like they do to models that were trained without them.",
         "not forgotten": (
-            f"Not forgotten: these models still score the {who} higher than models that were trained without them do, so that "
-            "an attack still finds them."
+            f"Not forgotten: these models still score the {who} higher than models that were trained without them do, which is "
+            "what attacks look for."
         ),
         "over-forgotten": (
             f"Over-forgotten: these models score the {who} lower than models that never saw them do. Standing out the other way "

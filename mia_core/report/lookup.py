@@ -58,6 +58,23 @@ def find_audit(store: Store, text: str) -> Entry:
     )
 
 
+def find_finished(store: Store, text: str) -> Entry:
+    """The audit, comparison of defences or check of forgetting that a key, the beginning of one, or a name means.
+
+    Raises:
+        NotFound: none fits, or the beginning fits several.
+    """
+    others = store.entries("defenses", "forgetting")
+    found = [entry for entry in others if len(text) >= SHORTEST_PREFIX and entry.key.startswith(text.lower())]
+    found = found or [entry for entry in others if entry.name.casefold() == text.casefold()]
+    try:
+        return find_audit(store, text)
+    except NotFound:
+        if not found:
+            raise
+        return found[0]
+
+
 def lookup_user(store: Store, audit_key: str, user: str, attack: str | None = None) -> LookupResult:
     """The evidence about one user of a finished audit.
 

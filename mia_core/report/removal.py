@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from mia_core.report.defending import read_defenses
 from mia_core.report.forgetting import read_forgetting
 from mia_core.report.results import read_result
 from mia_core.store import Store
@@ -21,6 +24,21 @@ def remove_forgetting(store: Store, key: str) -> int:
     return _remove(store, key)
 
 
+def remove_defenses(store: Store, key: str) -> int:
+    """Deletes a comparison of defences with the audits that were run for it alone, and what only these rest on."""
+    folder = store.find(key)
+    if folder is None:
+        return 0
+    points = {entry.key for entry in store.entries("point")}
+    mine = {audit for tried in read_defenses(folder).tried for audit in tried.audits} & points
+    wanted: set[str] = set()
+    for entry in store.entries("defenses"):
+        if entry.key != key:
+            wanted |= {audit for tried in read_defenses(entry.path).tried for audit in tried.audits}
+    store.remove(key)
+    return 1 + sum(_remove(store, audit) for audit in sorted(mine - wanted))
+
+
 def _remove(store: Store, key: str) -> int:
     rests_on = {
         **{entry.key: read_result(entry.path).artifacts for entry in store.entries("audit", "point", "placebo")},
@@ -36,7 +54,7 @@ def _remove(store: Store, key: str) -> int:
 
 
 def remove_data_set(store: Store, key: str) -> int:
-    """Deletes a saved data set and every audit of it, and every check whether a model trained on it has forgotten.
+    """Deletes a saved data set with every audit of it, comparison of defences and check of forgetting.
 
     Returns:
         how many audits were deleted with it.
@@ -44,12 +62,23 @@ def remove_data_set(store: Store, key: str) -> int:
     folder = store.find(key)
     if folder is None:
         return 0
-    kept = store.entries("audit", "point")
-    audits = [entry for entry in kept if read_result(entry.path).config["data"].get("key") == key]
-    for entry in audits:
-        remove_audit(store, entry.key)
+    named = [entry for entry in store.entries("audit", "point") if _names(read_result(entry.path).config, {key})]
+    # What was tried on an audit afterwards names the data that the audit kept.
+    keys = {key, *(read_result(entry.path).data["key"] for entry in named)}
+    for entry in store.entries("defenses"):
+        tried = read_defenses(entry.path)
+        if _names(tried.config["experiment"], keys):
+            remove_defenses(store, entry.key)
     for entry in store.entries("forgetting"):
-        if read_forgetting(entry.path).config["experiment"]["data"].get("key") == key:
+        checked = read_forgetting(entry.path)
+        if _names(checked.config["experiment"], keys):
             remove_forgetting(store, entry.key)
+    for entry in store.entries("audit", "point"):
+        if _names(read_result(entry.path).config, keys):
+            remove_audit(store, entry.key)
     store.remove(key)
-    return len(audits)
+    return len(named)
+
+
+def _names(config: dict[str, Any], keys: set[str]) -> bool:
+    return config["data"].get("key") in keys

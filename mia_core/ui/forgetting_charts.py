@@ -44,4 +44,4 @@ def memory_left(rows: pl.DataFrame, margin: float) -> alt.Chart | alt.LayerChart
     )
     tips = ["title:N", "verdict:N", *(alt.Tooltip(f"{name}:Q", format=".0%") for name in ("left", "low", "high"))]
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips)
-    return alt.LayerChart(layer=[band, rules, named, bars, dots]).properties(height=60 + 46 * rows.height)
+    return alt.LayerChart(layer=[band, rules, named, bars, dots]).properties(height=130 + 46 * rows.height)

@@ -77,7 +77,7 @@ def attackers(rows: pl.DataFrame, leak: str) -> alt.Chart | alt.LayerChart:
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         y=y, yOffset=offset, x=_axis("value", leak, "x", format="%"), color=colour, shape=shape, tooltip=tips
     )
-    return alt.LayerChart(layer=[bars, dots]).properties(height=max(140, 30 * len(order)))
+    return alt.LayerChart(layer=[bars, dots]).properties(height=110 + 34 * len(order))
 
 
 def promises(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
@@ -94,7 +94,7 @@ def promises(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
         y=y,
         tooltip=["title:N", alt.Tooltip("promised:Q", format=".2f"), alt.Tooltip("proven:Q", format=".2f")],
     )
-    return alt.LayerChart(layer=[allowed, proven]).properties(height=30 + 34 * rows.height)
+    return alt.LayerChart(layer=[allowed, proven]).properties(height=60 + 34 * rows.height)
 
 
 def _axis(name: str, title: str, which: str, format: str | None = None) -> alt.X | alt.Y:
