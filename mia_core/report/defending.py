@@ -221,7 +221,8 @@ def _bought(one: TriedDefense, rows: Mapping[int, dict[str, Row]], result: Defen
         low, high = quality["change_low"], quality["change_high"]
         if low is not None and high is not None:
             told.append(f"interval of the change {100 * low:+.0f} to {100 * high:+.0f}")
-        cost = f"{verb} {points:.1f} points of HR@10 ({'; '.join(told)})"
+        cost = f"{verb} {points:.1f} points of HR@10" if points >= 0.05 else "leaves HR@10 as it is"
+        cost += f" ({'; '.join(told)})"
     before, after = plain["tpr"]["value"], mine["tpr"]["value"]
     limits = f"{_percent(mine['tpr']['low'])} to {_percent(mine['tpr']['high'])}"
     return (
@@ -240,9 +241,9 @@ def onion_sentences(result: DefenseResult) -> list[str]:
             for layer in one.onion
         ]
         before = {layer.layer: layer.before for layer in one.onion}
-        if before and before.get("spared", 0.0) <= max(before.get("next", 0.0), before.get("others", 0.0)):
+        if before and before.get("spared", 0.0) < max(before.get("next", 0.0), before.get("others", 0.0)):
             sentences.append(
-                f"{one.title}: those who were spared had not stood out more than the others, so that the risk foretold from "
+                f"{one.title}: those who were spared had stood out less than others, so that the risk foretold from "
                 "histories did not find the right ones here."
             )
     return [result.unit.say(sentence) for sentence in sentences]
