@@ -26,10 +26,10 @@ def memory_left(rows: pl.DataFrame, margin: float) -> alt.Chart | alt.LayerChart
     )
     low, high = min(-0.5, float(rows["low"].min())), max(1.2, float(rows["high"].max()))  # type: ignore[arg-type]
     scale = alt.Scale(domain=[low, high], nice=False)
-    title = "Share of the memory that is left (0: as if never seen, 100%: as before)"
+    title = "Memory left"
     x = alt.X("left:Q", title=title, scale=scale, axis=alt.Axis(format="%", tickCount=6))
     y = alt.Y("title:N", title=None, sort=None, axis=alt.Axis(labelLimit=230))
-    legend = alt.Legend(title=None, orient="top", columns=2, symbolOpacity=1)
+    legend = alt.Legend(title=None, orient="top", columns=2, symbolOpacity=1, offset=22)
     colour = alt.Color("verdict:N", scale=alt.Scale(domain=VERDICTS, range=COLOURS), legend=legend)
     shape = alt.Shape("verdict:N", scale=alt.Scale(domain=VERDICTS, range=SHAPES), legend=legend)
     ends = alt.Chart(pl.DataFrame({"from": [-margin], "to": [margin]}))
