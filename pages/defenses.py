@@ -294,16 +294,9 @@ def _show_table(result: DefenseResult, figures: pl.DataFrame) -> None:
             defense = DEFENSES[name]
             st.markdown(f"**{defense.title}.** {defense.summary} {defense.expected} *{defense.source}*")
     left, right, last = st.columns(3, vertical_alignment="bottom")
-    with last.popover("Delete this comparison", icon=":material/delete:", width="stretch"):
-        st.markdown("Its figures and the audits that were run for it alone go for good.")
-        if st.button("Delete for good", type="primary", key="delete_defenses"):
-            remove_defenses(frame.store(), result.key)
-            for job in frame.queue().jobs(1_000):
-                if job.result_key == result.key:
-                    frame.queue().remove(job.id)
-            st.cache_data.clear()
-            st.query_params.clear()
-            st.rerun()
+    with last:
+        gone = "Its figures and the audits that were run for it alone go for good."
+        run_status.delete_button("defenses", result.key, remove_defenses, gone)
     left.download_button(
         "All figures (CSV)", view.write_csv(), "defences.csv", "text/csv", icon=":material/download:", width="stretch"
     )
@@ -317,41 +310,23 @@ def _show_table(result: DefenseResult, figures: pl.DataFrame) -> None:
     )
 
 
-def show_finished() -> None:
-    """Past comparisons, each with the way to it."""
-    found = frame.store().entries("defenses")
-    if found:
-        st.subheader("Finished comparisons", divider="gray")
-    for entry in found:
-        with st.container(border=True):
-            name, when, link = st.columns([4, 2, 2], vertical_alignment="center")
-            name.text(entry.name)
-            when.caption(entry.created[:16].replace("T", " ") + " UTC")
-            with link:
-                frame.link("defenses", "Open", None, defenses=entry.key)
-
-
 st.title("Defences")
 st.html(
     '<p class="ms-quiet">What would close a leak? Each defence is put on the target and audited anew by an attacker who knows '
     "it, on the same people, beside what it costs in recommendations.</p>"
 )
-job_id, defenses_key = st.query_params.get("job"), st.query_params.get("defenses")
-if job_id and not defenses_key:
-    job = run_status.show_job(job_id, "defend")
-    if job is not None and job.state == "finished" and job.result_key:
-        defenses_key = job.result_key
-        st.query_params.from_dict({"defenses": defenses_key})
+defenses_key = run_status.result_asked_for("defend", "defenses")
+working = bool(defenses_key) or "job" in st.query_params
 if defenses_key:
     try:
         show_result(defenses_key)
     except NotFound as error:
         st.warning(str(error), icon=":material/search_off:")
-        job_id = defenses_key = None
-if job_id or defenses_key:
+        working = False
+if working:
     if st.button("Try defences on an audit", icon=":material/add:", key="another_defense"):
         st.query_params.clear()
         st.rerun()
 else:
     set_up()
-show_finished()
+frame.show_finished("defenses", "Finished comparisons", "defenses", "defenses")

@@ -183,30 +183,9 @@ def show_result(key: str) -> None:
         icon=":material/download:",
         width="stretch",
     )
-    with right.popover("Delete this check", icon=":material/delete:", width="stretch"):
-        st.markdown("Its models and scores go for good, unless another check or audit rests on them.")
-        if st.button("Delete for good", type="primary", key="delete_forgetting"):
-            remove_forgetting(frame.store(), result.key)
-            for job in frame.queue().jobs(1_000):
-                if job.result_key == result.key:
-                    frame.queue().remove(job.id)
-            st.cache_data.clear()
-            st.query_params.clear()
-            st.rerun()
-
-
-def show_finished() -> None:
-    """Past checks, each with the way to it."""
-    found = frame.store().entries("forgetting")
-    if found:
-        st.subheader("Finished checks", divider="gray")
-    for entry in found:
-        with st.container(border=True):
-            name, when, link = st.columns([4, 2, 2], vertical_alignment="center")
-            name.text(entry.name)
-            when.caption(entry.created[:16].replace("T", " ") + " UTC")
-            with link:
-                frame.link("forgetting", "Open", None, check=entry.key)
+    with right:
+        gone = "Its models and scores go for good, unless another check or audit rests on them."
+        run_status.delete_button("forgetting", result.key, remove_forgetting, gone)
 
 
 st.title("Forgetting")
@@ -214,22 +193,18 @@ st.html(
     '<p class="ms-quiet">Somebody asked to be forgotten. Was the model told to, and has it? It is compared with models that were '
     "trained without them from the start: the only truth there is.</p>"
 )
-job_id, check_key = st.query_params.get("job"), st.query_params.get("check")
-if job_id and not check_key:
-    job = run_status.show_job(job_id, "forget")
-    if job is not None and job.state == "finished" and job.result_key:
-        check_key = job.result_key
-        st.query_params.from_dict({"check": check_key})
+check_key = run_status.result_asked_for("forget", "check")
+working = bool(check_key) or "job" in st.query_params
 if check_key:
     try:
         show_result(check_key)
     except NotFound as error:
         st.warning(str(error), icon=":material/search_off:")
-        job_id = check_key = None
-if job_id or check_key:
+        working = False
+if working:
     if st.button("Set up another check", icon=":material/add:", key="another_check"):
         st.query_params.clear()
         st.rerun()
 else:
     set_up()
-show_finished()
+frame.show_finished("forgetting", "Finished checks", "forgetting", "check")

@@ -338,40 +338,22 @@ def _plain(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def show_finished() -> None:
-    """Past studies, each with the way to it."""
-    found = frame.store().entries("study")
-    if found:
-        st.subheader("Finished studies", divider="gray")
-    for entry in found:
-        with st.container(border=True):
-            name, when, link = st.columns([4, 2, 2], vertical_alignment="center")
-            name.text(entry.name)
-            when.caption(entry.created[:16].replace("T", " ") + " UTC")
-            with link:
-                frame.link("studies", "Open", None, study=entry.key)
-
-
 st.title("Studies")
 st.html(
     '<p class="ms-quiet">What makes a recommender give people away? Vary one setting of an audit, or cross two, and see '
     "leakage and usefulness side by side.</p>"
 )
-job_id, study_key = st.query_params.get("job"), st.query_params.get("study")
-if job_id and not study_key:
-    job = run_status.show_job(job_id, "study")
-    if job is not None and job.state == "finished" and job.result_key:
-        study_key = job.result_key
-        st.query_params.from_dict({"study": study_key})
+study_key = run_status.result_asked_for("study", "study")
+working = bool(study_key) or "job" in st.query_params
 if study_key:
     try:
         show_study(study_key)
     except NotFound as error:
         st.warning(str(error), icon=":material/search_off:")
-if job_id or study_key:
+if working:
     if st.button("Set up another study", icon=":material/add:", key="another_study"):
         st.query_params.clear()
         st.rerun()
 else:
     set_up()
-show_finished()
+frame.show_finished("study", "Finished studies", "studies", "study")

@@ -194,6 +194,20 @@ def empty_state(text: str, label: str, page: str) -> None:
         link(page, label, ":material/arrow_forward:")
 
 
+def show_finished(kind: str, heading: str, page: str, query: str) -> None:
+    """What was finished of a kind, each with the way to it; `query` is what the page's address calls its key."""
+    found = store().entries(kind)
+    if found:
+        st.subheader(heading, divider="gray")
+    for entry in found:
+        with st.container(border=True):
+            name, when, way = st.columns([4, 2, 2], vertical_alignment="center")
+            name.text(entry.name)
+            when.caption(entry.created[:16].replace("T", " ") + " UTC")
+            with way:
+                link(page, "Open", None, **{query: entry.key})
+
+
 def _folder(key: str) -> Path:
     found = store().find(key)
     if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -11,7 +12,7 @@ from mia_core.errors import NotFound
 from mia_core.experiment import Experiment, Runtime
 from mia_core.jobs.queue import Job
 from mia_core.jobs.supervisor import ensure_supervisor
-from mia_core.store import home_folder
+from mia_core.store import Store, home_folder
 from mia_core.study import Study
 from mia_core.ui import frame
 
@@ -93,6 +94,31 @@ def show_job(job_id: str, kind: str = "audit") -> Job | None:
     else:
         _stopped(job)
     return job
+
+
+def result_asked_for(kind: str, query: str) -> str | None:
+    """The key of the result that the address names, or that of the job it names, once that is finished."""
+    key, job_id = st.query_params.get(query), st.query_params.get("job")
+    if job_id and not key:
+        job = show_job(job_id, kind)
+        if job is not None and job.state == "finished" and job.result_key:
+            key = job.result_key
+            st.query_params.from_dict({query: key})
+    return key
+
+
+def delete_button(kind: str, key: str, remove: Callable[[Store, str], int], what_goes: str) -> None:
+    """Deletes a result for good, and the jobs that made it."""
+    with st.popover("Delete this", icon=":material/delete:", width="stretch"):
+        st.markdown(what_goes)
+        if st.button("Delete for good", type="primary", key=f"delete_{kind}"):
+            remove(frame.store(), key)
+            for job in frame.queue().jobs(1_000):
+                if job.result_key == key:
+                    frame.queue().remove(job.id)
+            st.cache_data.clear()
+            st.query_params.clear()
+            st.rerun()
 
 
 @st.fragment(run_every=2)
