@@ -37,6 +37,9 @@ class Preview:
     problems: list[str] = field(default_factory=list)
 
 
+PACKED = (".gz", ".zip", ".bz2", ".xz", ".7z", ".zst")
+
+
 def load(path: Path, format: str = "auto", columns: Columns | None = None, repeats: bool | None = None) -> Interactions:
     """Interactions from a file or folder.
 
@@ -96,8 +99,10 @@ def _main_and_titles(path: Path) -> tuple[Path, Path | None]:
     tables = [p for p in sorted(path.iterdir()) if p.is_file() and p.suffix.casefold() in TABLE_SUFFIXES]
     tables = [p for p in tables if not p.name.casefold().startswith("readme")]
     if not tables:
+        packed = next((p.name for p in sorted(path.iterdir()) if p.suffix.casefold() in PACKED), "")
+        unpack = f"; unpack {packed!r} first" if packed else ""
         raise DataError(
-            f"the folder {path.name!r} holds no table; it must hold a .csv, .tsv, .parquet or .jsonl file of interactions"
+            f"the folder {path.name!r} holds no table; it must hold a .csv, .tsv, .parquet or .jsonl file of interactions{unpack}"
         )
     mains, titles, others = [], [], []
     damage: DataError | None = None

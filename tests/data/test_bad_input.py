@@ -173,3 +173,9 @@ def test_a_preview_says_what_is_missing_and_costs_little(write: Callable[..., Pa
     assert len(preview.problems) == 2
     found = load(write("who;what\n1;2\n1;3\n"), columns=Columns(user="who", item="what"))
     assert found.frame.height == 2
+
+
+def test_a_packed_file_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "reviews_Books.json.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(DataError, match=r"unpack 'reviews_Books.json.gz' first"):
+        load(tmp_path)
