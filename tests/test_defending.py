@@ -33,7 +33,7 @@ AUDIT: dict[str, Any] = {
     "data": {"synthetic": {"users": 240, "items": 60, "mean_history": 16}},
     "prompt": {"history": 3, "windows": 3},
     "base": {"width": 32, "layers": 2, "vocabulary": 400, "pretraining": {"epochs": 2, "learning_rate": 5e-3}},
-    "target": {"training": {"epochs": 30, "learning_rate": 1e-2, "batch_size": 16}},
+    "target": {"training": {"epochs": 20, "learning_rate": 1e-2, "batch_size": 16}},
     "attacks": {"names": ["target_minus_base", "loss"], "lead": "target_minus_base"},
     "evaluation": {"placebo": False, "ranked_users": 40, "resamples": 200},
 }

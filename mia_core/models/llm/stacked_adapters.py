@@ -335,8 +335,9 @@ class _StackedLinear(torch.nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             if self.dropout and self.training:
                 heard = torch.nn.functional.dropout(x, self.dropout)
-                rows = heard.view(len(down), -1, x.shape[-1])
-                own = torch.einsum("gni,gri,gor->gno", rows, down, up).view(*x.shape[:-1], -1)
+                rows = heard.reshape(len(down), -1, x.shape[-1])
+                # In which order the three are multiplied, and so how the product lies in memory, is einsum's choice.
+                own = torch.einsum("gni,gri,gor->gno", rows, down, up).reshape(*x.shape[:-1], -1)
                 plain = x @ weight
                 return (plain if bias is None else plain + bias) + self.scale * own
             return _AdaptedProduct.apply(x, weight, bias, down, up, self.scale)
