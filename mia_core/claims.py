@@ -29,6 +29,7 @@ PERMUTATIONS = 2_000
 LARGEST_PERMUTED = 20_000
 """With more users the permutations of membership are drawn for a random part of them."""
 FAIR = 0.5
+COVARIATES = ("history length", "latest time", "earliest time", "mean rating", "mean popularity")
 
 
 def wants_placebo(experiment: Experiment) -> bool:
@@ -100,9 +101,11 @@ def _blind(run: Run, roles: np.ndarray, table: pl.DataFrame) -> Gate:
     # The table begins with those who are scored, in their order.
     popularity = table["mean_popularity"].to_numpy()[with_truth]
     covariates = np.column_stack([figures, popularity])
-    covariates = covariates[:, ~np.isnan(covariates).all(axis=0)]
+    there = ~np.isnan(covariates).all(axis=0)
+    names = [name for name, known in zip(COVARIATES, there, strict=True) if known]
     member = np.array([bool(roles[i].member) for i in with_truth])
-    return blind_gate(covariates, histories, member, generator(run.experiment.seed, "blind gate"))
+    rng = generator(run.experiment.seed, "blind gate")
+    return blind_gate(covariates[:, there], histories, member, rng, names)
 
 
 def _placebo(run: Run, placebo: Callable[[], AuditResult]) -> Gate:

@@ -236,7 +236,7 @@ def show_quality(result: AuditResult) -> None:
                 "Recommender": q.recommender,
                 "HR@10": f"{q.hit_rate_at_10:.2f} ({q.hit_rate_low:.2f}–{q.hit_rate_high:.2f})",
                 "NDCG@10": f"{q.ndcg_at_10:.2f} ({q.ndcg_low:.2f}–{q.ndcg_high:.2f})",
-                "Liked from disliked": "–"
+                "Likes AUC": "–"
                 if q.likes_auc is None
                 else f"{q.likes_auc:.2f} ({q.likes_low:.2f}–{q.likes_high:.2f})",
             }
@@ -247,7 +247,7 @@ def show_quality(result: AuditResult) -> None:
             negatives = result.config["evaluation"]["negatives"]
             st.caption(
                 f"The true next item of {result.quality[0].n} held-out {result.unit.many} against {negatives} sampled others. "
-                "Liked from disliked: how often an item they rated as liked scores above one they did not like (AUC)."
+                "Likes AUC: how often an item they rated as liked scores above one they did not like (AUC)."
             )
         else:
             st.caption("Not measured in this audit (evaluation.ranked_users is 0).")

@@ -37,6 +37,7 @@ def blind_gate(
     items: Sequence[Collection[str]] | scipy.sparse.sparray,
     is_member: np.ndarray,
     rng: np.random.Generator,
+    names: Sequence[str] = (),
 ) -> Gate:
     """Can membership be told without asking any model?
 
@@ -50,6 +51,7 @@ def blind_gate(
         items: the items of each user, or a sparse (n, items) matrix.
         is_member: (n,) the truth.
         rng: orders the users.
+        names: what the covariates are called, in order; else they are numbered.
     Source: classifier two-sample tests: Lopez-Paz & Oquab, ICLR 2017, arXiv 1610.06545. Blind baselines: Das, Zhang &
         Tramèr 2024, arXiv 2406.16201.
     Differs: out-of-fold scores of cross-validation depend on one another through shared labels; here each score depends on
@@ -68,7 +70,7 @@ def blind_gate(
         max_iter=40, max_leaf_nodes=6, min_samples_leaf=10, early_stopping=False, random_state=0
     )
     views = {
-        **_one_by_one(covariates, is_member, rng),
+        **_one_by_one(covariates, is_member, rng, names),
         "all covariates together": _sequential_test(boosting, covariates, is_member, order),
         "the items": _sequential_test(LogisticRegression(C=0.1), bag, is_member, order),
     }
@@ -106,10 +108,11 @@ def _first_of_each(bag: scipy.sparse.csr_array) -> np.ndarray:
 
 
 def _one_by_one(
-    covariates: np.ndarray, is_member: np.ndarray, rng: np.random.Generator
+    covariates: np.ndarray, is_member: np.ndarray, rng: np.random.Generator, names: Sequence[str]
 ) -> dict[str, tuple[float, float]]:
     """AUC and p-value of each covariate, adjusted for how many there are; those without any variation are left out."""
-    columns = {f"covariate {k + 1} alone": column for k, column in enumerate(covariates.T)}
+    titles = names or [f"covariate {k + 1}" for k in range(covariates.shape[1])]
+    columns = {f"{title} alone": column for title, column in zip(titles, covariates.T, strict=True)}
     adjusted = max_statistic(columns, is_member, PERMUTATIONS, rng, two_sided=True)
     return {name: (_auc(columns[name], is_member), p) for name, p in adjusted.items() if not math.isnan(p)}
 

@@ -69,6 +69,13 @@ def test_blind_gate_catches_members_two_months_more_recent() -> None:
     assert "random" in gate.way_out
 
 
+def test_a_covariate_that_tells_members_is_called_by_its_name() -> None:
+    covariates, items, truth, rng = world(30, 0)
+    covariates[:, 2] = truth
+    named = blind_gate(covariates, items, truth, rng, ["length", "popularity", "months since", "mean rating"])
+    assert "months since alone" in named.sentence
+
+
 def test_blind_gate_catches_what_only_covariates_together_show() -> None:
     covariates, items, _, rng = world(600, 1)
     truth = (covariates[:, 0] > 3) ^ (covariates[:, 1] > 0) ^ (rng.random(600) < 0.1)
