@@ -6,7 +6,8 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +20,7 @@ from mia_core.terminal import ProgressBars, printable, show_audits, show_cohort,
 
 if TYPE_CHECKING:
     from mia_core.experiment import Experiment
+    from mia_core.report.forgetting import ForgettingResult
     from mia_core.report.results import AuditResult, LookupResult
     from mia_core.store import Entry, Store
 
@@ -122,11 +124,8 @@ def study(
         store = _store()
         result = read_result(find_audit(store, str(repeat)).path)
         chosen = repetition(result, find_repeats(store, result))
-    try:
-        with ProgressBars(Console(stderr=True)) as progress:
-            done = run_study(chosen, store, progress, Runtime(device=device, threads=threads))
-    except KeyboardInterrupt:
-        raise Cancelled("stopped; run the same command again to go on where it was") from None
+    with _progress() as progress:
+        done = run_study(chosen, store, progress, Runtime(device=device, threads=threads))
     folder = store.find(done.key)
     assert folder is not None, "it was finished a moment ago"  # noqa: S101
     tables = {name: read_study_table(folder, name) for name in STUDY_TABLES}
@@ -188,11 +187,8 @@ def defend(
         }
     )
     store = _store()
-    try:
-        with ProgressBars(Console(stderr=True)) as progress:
-            done = run_defending(defending, store, progress, Runtime(device=device, threads=threads))
-    except KeyboardInterrupt:
-        raise Cancelled("stopped; run the same command again to go on where it was") from None
+    with _progress() as progress:
+        done = run_defending(defending, store, progress, Runtime(device=device, threads=threads))
     folder = store.find(done.key)
     assert folder is not None, "it was finished a moment ago"  # noqa: S101
     _show_comparison(folder, json_path)
@@ -232,9 +228,8 @@ def forget(
     """Has a model that was told to forget somebody forgotten them? Compared with models that never saw them."""
     from mia_core.experiment import Runtime
     from mia_core.forgetting import load_forgetting, run_forgetting
-    from mia_core.report.export import check_destination, write_document
-    from mia_core.report.forgetting import forgetting_document
-    from mia_core.terminal_forgetting import show_forgetting, show_methods
+    from mia_core.report.export import check_destination
+    from mia_core.terminal_forgetting import show_methods
 
     if users is not None and share is not None:
         raise ConfigError("forget: give either --users FILE or --share, not both")
@@ -247,14 +242,9 @@ def forget(
         return
     if json_path is not None:
         check_destination(json_path)
-    try:
-        with ProgressBars(Console(stderr=True)) as progress:
-            done = run_forgetting(document, _store(), progress, Runtime(device=device, threads=threads))
-    except KeyboardInterrupt:
-        raise Cancelled("stopped; run the same command again to go on where it was") from None
-    show_forgetting(Console(), done)
-    if json_path is not None:
-        write_document(json_path, forgetting_document(done))
+    with _progress() as progress:
+        done = run_forgetting(document, _store(), progress, Runtime(device=device, threads=threads))
+    _show_check(done, json_path)
 
 
 @application.command()
@@ -325,6 +315,7 @@ def report(audit: Audit, json_path: Json = None) -> None:
     """Show a finished audit, comparison of defences or check of forgetting."""
     from mia_core.report.export import check_destination
     from mia_core.report.follow_ups import follow_ups
+    from mia_core.report.forgetting import read_forgetting
     from mia_core.report.lookup import find_finished
     from mia_core.report.repeats import find_repeats
     from mia_core.report.results import read_result
@@ -336,7 +327,7 @@ def report(audit: Audit, json_path: Json = None) -> None:
     if entry.kind == "defenses":
         _show_comparison(entry.path, json_path)
     elif entry.kind == "forgetting":
-        _show_check(entry.path, json_path)
+        _show_check(read_forgetting(entry.path), json_path)
     else:
         result = read_result(entry.path)
         show_report(Console(), result, find_repeats(store, result), follow_ups(store, result))
@@ -354,12 +345,11 @@ def _show_comparison(folder: Path, json_path: Path | None) -> None:
         write_document(json_path, defense_document(found, figures))
 
 
-def _show_check(folder: Path, json_path: Path | None) -> None:
+def _show_check(found: ForgettingResult, json_path: Path | None) -> None:
     from mia_core.report.export import write_document
-    from mia_core.report.forgetting import forgetting_document, read_forgetting
+    from mia_core.report.forgetting import forgetting_document
     from mia_core.terminal_forgetting import show_forgetting
 
-    found = read_forgetting(folder)
     show_forgetting(Console(), found)
     if json_path is not None:
         write_document(json_path, forgetting_document(found))
@@ -427,6 +417,18 @@ def main() -> None:
         sys.exit(1)
 
 
+@contextmanager
+def _progress(
+    stopped: str = "stopped; run the same command again to go on where it was",
+) -> Iterator[ProgressBars]:
+    """Shows how far work is; an interrupt ends it with these words."""
+    try:
+        with ProgressBars(Console(stderr=True)) as progress:
+            yield progress
+    except KeyboardInterrupt:
+        raise Cancelled(stopped) from None
+
+
 def _store() -> Store:
     from mia_core.store import Store
 
@@ -454,13 +456,10 @@ def _audit(
     if json_path is not None:
         check_destination(json_path)
     store = _store()
-    try:
-        with ProgressBars(Console(stderr=True)) as progress:
-            from mia_core.pipeline import run_audit
+    with _progress() as progress:
+        from mia_core.pipeline import run_audit
 
-            result = run_audit(experiment, store, progress, Runtime(device=device, threads=threads))
-    except KeyboardInterrupt:
-        raise Cancelled("stopped; run the same command again to go on where it was") from None
+        result = run_audit(experiment, store, progress, Runtime(device=device, threads=threads))
     show_report(Console(), result, find_repeats(store, result), follow_ups(store, result))
     _write_json(store, result, json_path)
 
@@ -471,13 +470,10 @@ def _lookup_history(
     from mia_core.experiment import Runtime
 
     lines = _lines(path, "--history", "title or item id")
-    try:
-        with ProgressBars(Console(stderr=True)) as progress:
-            from mia_core.lookup import lookup_history
+    with _progress("stopped; run the same command again") as progress:
+        from mia_core.lookup import lookup_history
 
-            return lookup_history(key, lines, store, progress, Runtime(device=device, threads=threads))
-    except KeyboardInterrupt:
-        raise Cancelled("stopped; run the same command again") from None
+        return lookup_history(key, lines, store, progress, Runtime(device=device, threads=threads))
 
 
 def _lines(path: Path, option: str, what: str) -> list[str]:
