@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -23,11 +22,15 @@ from mia_core.experiment import Experiment, Protection, Runtime, Section, explai
 from mia_core.keys import content_key
 from mia_core.report.defending import DefenseResult, OnionLayer, TriedDefense, read_defenses
 from mia_core.report.results import AuditResult, read_result, read_table
+from mia_core.report.studies import read_study_table
 from mia_core.seeds import derive_seed, generator
 from mia_core.store import Store
 from mia_core.study import Point, Study, run_study
 from mia_core.tasks import WhileWanted
 from mia_core.types import Progress, Role, Silent
+
+if TYPE_CHECKING:
+    from mia_core.stages import Run
 
 VERSION = 3
 """Raised when the code changes what is said of the same audits."""
@@ -168,14 +171,11 @@ def run_defending(
     study = study_of(defending)
     finished = run_study(study, store, progress, runtime)
     failed = {failure.point: failure.reason for failure in finished.failures}
-    audits = {key: read_result(_folder(store, key)) for key in _keys(store, finished.key)}
+    figures = read_study_table(_folder(store, finished.key), "figures")
+    audits = {
+        point: read_result(_folder(store, key)) for point, key in figures.select("point", "audit").unique().rows()
+    }
     return _Gathering(defending, study.points, failed, audits, store, runtime).result()
-
-
-def _keys(store: Store, study: str) -> list[str]:
-    from mia_core.report.studies import read_study_table
-
-    return read_study_table(_folder(store, study), "figures")["audit"].unique(maintain_order=True).to_list()
 
 
 def _folder(store: Store, key: str) -> Path:
@@ -191,7 +191,8 @@ class _Gathering:
     defending: Defending
     points: Sequence[Point]
     failed: Mapping[str, str]
-    audits: Mapping[str, AuditResult]
+    audits: Mapping[int, AuditResult]
+    """By the number of their point."""
     store: Store
     runtime: Runtime
 
@@ -205,7 +206,7 @@ class _Gathering:
             "defenses",
             VERSION,
             {"titles": [one.title for one in self.defending.tried], "failed": dict(self.failed), "seeds": list(seeds)},
-            sorted(self.audits),
+            sorted(audit.key for audit in self.audits.values()),
         )
 
         def write(folder: Path) -> None:
@@ -222,7 +223,6 @@ class _Gathering:
                 seeds=sorted(plain),
                 tried=[one for one, _ in tried],
                 judged=first.unit.one,
-                audits={UNDEFENDED: [audit.key for audit in plain.values()]},
                 data=[audit.data["key"] for audit in plain.values()],
             ).write(folder, pl.concat([rows for _, rows in tried]))
 
@@ -238,56 +238,54 @@ class _Gathering:
         fewest = min(int((~self.outcome(audit).member).sum()) for audit in self.of(0).values())
         return next((level for level in FPR_LEVELS if users_needed(level) <= fewest), FPR_LEVELS[-1])
 
+    def numbers(self, number: int) -> dict[int, int]:
+        """Points of one defence, by seed."""
+        seeds = self.defending.seeds
+        return {seed: number * len(seeds) + i for i, seed in enumerate(seeds)}
+
     def of(self, number: int) -> dict[int, AuditResult]:
-        """The valid audits of one defence, by seed."""
-        found = {}
-        for i, seed in enumerate(self.defending.seeds):
-            point = self.points[number * len(self.defending.seeds) + i]
-            for audit in self.audits.values():
-                if (
-                    audit.config["defense"] == point.experiment.defense.model_dump(mode="json")
-                    and audit.config["seed"] == seed
-                ):
-                    found[seed] = audit
-        return found
+        """The finished audits of one defence, by seed."""
+        return {seed: self.audits[point] for seed, point in self.numbers(number).items() if point in self.audits}
 
     def told(self, number: int) -> tuple[TriedDefense, pl.DataFrame]:
         """What is said of one defence, and its figures as rows."""
-        audits, plain = self.of(number), self.of(0)
         tried = self.defending.tried[number - 1] if number else None
-        words = [
-            point.words for point in self.points[number * len(self.defending.seeds) :][: len(self.defending.seeds)]
-        ]
-        reasons = [self.failed[word] for word in words if word in self.failed]
+        chosen = tried.protection.chosen if tried else ()
+        audits, plain = self.of(number), self.of(0)
         seeds = [seed for seed in audits if seed in plain]
+        after, before = [audits[seed] for seed in seeds], [plain[seed] for seed in seeds]
+        figures = self.figures(before, after) if seeds else {}
+        not_adaptive = ""
+        if tried and seeds:
+            old, not_adaptive = self.asked_as_before(before, after)
+            figures |= old
+        words = [self.points[point].words for point in self.numbers(number).values()]
         one = TriedDefense(
             number=number,
             title=tried.title if tried else UNDEFENDED,
             names=list(tried.names) if tried else [],
             seeds=seeds,
-            audits=[audits[seed].key for seed in seeds],
+            audits=[audit.key for audit in after],
             invalid=[seed for seed in seeds if not audits[seed].valid],
-            failed=reasons[0] if reasons else "",
-            broken=any(audits[seed].promise_broken for seed in seeds),
-            hides_only=bool(tried) and all(one.where == "serving" for one in tried.protection.chosen),  # type: ignore[union-attr]
-            not_adaptive="",
-            onion=[],
+            failed=next((self.failed[word] for word in words if word in self.failed), ""),
+            broken=any(audit.promise_broken for audit in after),
+            hides_only=bool(chosen) and all(defense.where == "serving" for defense in chosen),
+            not_adaptive=not_adaptive,
+            onion=self.onion(before, after) if any(defense.spared_share for defense in chosen) else [],
         )
-        if not seeds:
-            return one, _table(number, {})
-        after, before = [audits[seed] for seed in seeds], [plain[seed] for seed in seeds]
-        figures = self.figures(before, after)
-        if tried is not None:
-            old = [self.not_adaptive(audit, reference) for audit, reference in zip(after, before, strict=True)]
-            reasons = [scores for scores in old if isinstance(scores, str)]
-            if reasons:
-                one = one.with_reason(reasons[0])
-            else:
-                asked = [self.outcome(audit, scores) for audit, scores in zip(after, old, strict=True)]  # type: ignore[arg-type]
-                figures |= self.leaks([self.outcome(audit) for audit in before], asked, "old_")
-        if tried is not None and any(defense.spared_share for defense in tried.protection.chosen):
-            one = one.with_onion(self.onion(before, after))
         return one, _table(number, figures)
+
+    def asked_as_before(
+        self, before: Sequence[AuditResult], after: Sequence[AuditResult]
+    ) -> tuple[dict[str, tuple[Interval, Interval]], str]:
+        """Figures of the attack that does not know the defence, or none and why it cannot be asked."""
+        asked = []
+        for new, old in zip(after, before, strict=True):
+            scores = self.not_adaptive(new, old)
+            if isinstance(scores, str):
+                return {}, scores
+            asked.append(self.outcome(new, scores))
+        return self.leaks([self.outcome(audit) for audit in before], asked, "old_"), ""
 
     def outcome(self, audit: AuditResult, scores: pl.DataFrame | None = None, quality: str = "") -> Outcome:
         """What one audit says of its audited users, in the order of their ids."""
@@ -389,15 +387,14 @@ def _table(number: int, figures: Mapping[str, tuple[Interval, Interval]]) -> pl.
     return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None)
 
 
-def _reopened(audit: AuditResult, store: Store, runtime: Runtime) -> Any:
-    from mia_core.pipeline import start
+def _reopened(audit: AuditResult, store: Store, runtime: Runtime) -> Run:
+    # With it comes torch, which a config that is only checked should not load.
+    from mia_core.pipeline import reopen
 
-    document = copy.deepcopy(audit.config)
-    document["data"] = {"source": "kept", "key": audit.data["key"]}
-    return start(parse_experiment(document), store, WhileWanted(), runtime, announce=False)
+    return reopen(audit, store, WhileWanted(), runtime)
 
 
-def _asked_as_before(run: Any) -> pl.DataFrame | str:
+def _asked_as_before(run: Run) -> pl.DataFrame | str:
     """The lead attack, fitted on the undefended target, asked what the defended one says of the audited users."""
     from mia_core import estimate
     from mia_core.gathering import gather, possible

@@ -17,10 +17,10 @@ from mia_core.attacks.catalogue import configured
 from mia_core.data.prompts import Event, Samples
 from mia_core.errors import DataError, NotFound
 from mia_core.evaluate.calibration import FEWEST, conservative_p_value, share_below, strata
-from mia_core.experiment import Data, Runtime, parse_experiment
+from mia_core.experiment import Runtime
 from mia_core.gathering import gather, possible
 from mia_core.keys import content_key
-from mia_core.pipeline import divide, start
+from mia_core.pipeline import divide, reopen
 from mia_core.report.lookup import flag_at_every_offset
 from mia_core.report.results import LookupResult, read_result
 from mia_core.seeds import generator
@@ -128,12 +128,7 @@ def _reopen(audit_key: str, store: Store, progress: Progress, runtime: Runtime) 
     if folder is None:
         raise NotFound("there is no such audit in the store; list the audits and choose one")
     result = read_result(folder)
-    experiment = parse_experiment(result.config)
-    kept = store.find(result.data["key"])
-    if kept is None:
-        raise NotFound("the data of this audit are no longer in the store; run the audit again")
-    data = Data(source="kept", key=result.data["key"])
-    return start(experiment.model_copy(update={"data": data}), store, progress, runtime, announce=False), result.lead
+    return reopen(result, store, progress, runtime), result.lead
 
 
 @dataclass

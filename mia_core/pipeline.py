@@ -24,11 +24,12 @@ from mia_core.attacks.fused import hidden, scalars
 from mia_core.attacks.sets import share_used
 from mia_core.claims import judge_gates, list_bound, make_claims, placebo_experiment, wants_placebo, with_names
 from mia_core.data.interactions import Interactions
+from mia_core.errors import NotFound
 from mia_core.evaluate.calibration import mondrian_p_values, p_values, strata
 from mia_core.evaluate.intervals import mean_interval
 from mia_core.evaluate.maps import two_dimensional
 from mia_core.evaluate.metrics import attack_metrics, best_threshold, roc_table
-from mia_core.experiment import Experiment, Runtime
+from mia_core.experiment import Data, Experiment, Runtime, parse_experiment
 from mia_core.exposures import exposures_of
 from mia_core.gathering import gather, possible, train
 from mia_core.keys import content_key, file_key
@@ -102,6 +103,19 @@ def start(experiment: Experiment, store: Store, progress: Progress, runtime: Run
     if announce:
         progress.plan(estimate.plan(experiment, interactions.summary()))
     return Run(experiment, interactions, store, progress, device)
+
+
+def reopen(result: AuditResult, store: Store, progress: Progress, runtime: Runtime) -> Run:
+    """The run of a finished audit, on the data that it kept.
+
+    Raises:
+        NotFound: these are gone.
+    """
+    if store.find(result.data["key"]) is None:
+        raise NotFound("the data of this audit are no longer in the store; run the audit again")
+    data = Data(source="kept", key=result.data["key"])
+    experiment = parse_experiment(result.config).model_copy(update={"data": data})
+    return start(experiment, store, progress, runtime, announce=False)
 
 
 def audit_key(experiment: Experiment, interactions: Interactions) -> str:

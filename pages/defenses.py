@@ -11,6 +11,7 @@ import streamlit as st
 from mia_core import estimate
 from mia_core.defending import Tried, parse_defending, refused_of_panel, study_of
 from mia_core.defenses.catalogue import DEFENSES
+from mia_core.defenses.training import DpSgd
 from mia_core.errors import MemberScopeError, NotFound
 from mia_core.experiment import Experiment, parse_experiment
 from mia_core.report.defending import (
@@ -31,7 +32,6 @@ from mia_core.ui import frame, run_status, trade_charts
 
 LEAKS = {"tpr": "Detections", "exposed": "Most exposed tenth", "auc": "AUC"}
 QUALITIES = {"hit_rate_at_10": "HR@10", "ndcg_at_10": "NDCG@10", "likes_auc": "Liked from disliked"}
-PRIVATE = ("dp_sgd_user", "dp_sgd_record")
 
 
 def set_up() -> None:
@@ -207,7 +207,7 @@ FIELDS = (("", "value"), ("_low", "low"), ("_high", "high"))
 def _kind(names: list[str]) -> str:
     if not names:
         return trade_charts.KINDS[0]
-    if any(name in PRIVATE for name in names):
+    if any(issubclass(DEFENSES[name], DpSgd) for name in names):
         return trade_charts.KINDS[1]
     return trade_charts.KINDS[2] if any(DEFENSES[name].where == "training" for name in names) else trade_charts.KINDS[3]
 

@@ -219,7 +219,7 @@ def told(changes: dict[str, tuple[float, float, float]], **of_tried: Any) -> str
         for name, (change, low, high) in changes.items():
             value = {"tried": number, "metric": name, "value": 0.5 + change, "low": 0.3, "high": 0.7}
             rows.append(value | {"change": change, "change_low": low, "change_high": high})
-    result = DefenseResult("k", "n", "", {}, "Attack", 0.05, 0.95, [0], [plain, one], "user", {})
+    result = DefenseResult("k", "n", "", {}, "Attack", 0.05, 0.95, [0], [plain, one], "user", [])
     return " ".join(recommendation(result, pl.DataFrame(rows)))
 
 
@@ -253,3 +253,4 @@ def test_a_comparison_is_listed_shown_and_deleted_like_an_audit(
     CliRunner().invoke(application, ["remove", key, "--yes"])
     assert shared.find(key) is None
     assert not shared.entries("point")
+    assert not shared.entries("study")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,6 @@ class TriedDefense:
     """Why the attack of before cannot be asked about this target; empty where it can."""
     onion: list[OnionLayer]
 
-    def with_reason(self, reason: str) -> TriedDefense:
-        """The same, with why there is no figure of the attack that does not know of it."""
-        return dataclasses.replace(self, not_adaptive=reason)
-
-    def with_onion(self, onion: list[OnionLayer]) -> TriedDefense:
-        """The same, with who is exposed once others are spared."""
-        return dataclasses.replace(self, onion=onion)
-
 
 @dataclass(frozen=True)
 class DefenseResult:
@@ -98,9 +90,7 @@ class DefenseResult:
     seeds: list[int]
     tried: list[TriedDefense]
     judged: str
-    audits: dict[str, list[str]]
-    """Keys of the audits without a defence."""
-    data: list[str] = field(default_factory=list)
+    data: list[str]
     """Keys of the data of each seed."""
 
     @property
@@ -119,8 +109,7 @@ def read_defenses(folder: Path) -> DefenseResult:
     """The result saved in an artifact folder."""
     document = json.loads((folder / "defenses.json").read_text(encoding="utf-8"))
     document["tried"] = [
-        TriedDefense(**{"hides_only": False, **row, "onion": [OnionLayer(**layer) for layer in row["onion"]]})
-        for row in document["tried"]
+        TriedDefense(**{**row, "onion": [OnionLayer(**layer) for layer in row["onion"]]}) for row in document["tried"]
     ]
     return DefenseResult(**document)
 

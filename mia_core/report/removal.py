@@ -7,6 +7,7 @@ from typing import Any
 from mia_core.report.defending import read_defenses
 from mia_core.report.forgetting import read_forgetting
 from mia_core.report.results import read_result
+from mia_core.report.studies import read_study_table
 from mia_core.store import Store
 
 
@@ -35,6 +36,13 @@ def remove_defenses(store: Store, key: str) -> int:
     for entry in store.entries("defenses"):
         if entry.key != key:
             wanted |= {audit for tried in read_defenses(entry.path).tried for audit in tried.audits}
+    for entry in store.entries("study"):
+        run = set(read_study_table(entry.path, "figures")["audit"])
+        if run <= mine - wanted:
+            # The study that ran them; without them nothing is left of it.
+            store.remove(entry.key)
+        else:
+            wanted |= run
     store.remove(key)
     return 1 + sum(_remove(store, audit) for audit in sorted(mine - wanted))
 
