@@ -254,5 +254,5 @@ if kept:
         st.markdown("Every audit of it goes with it, for good.")
         if st.button("Delete for good", type="primary", key="delete_data"):
             remove_data_set(frame.store(), str(chosen))
-            st.cache_data.clear()
+            frame.forget_reads()
             st.rerun()

@@ -359,7 +359,7 @@ def show_origin(result: AuditResult) -> None:
                 for job in frame.queue().jobs(1_000):
                     if job.result_key == result.key:
                         frame.queue().remove(job.id)
-                st.cache_data.clear()
+                frame.forget_reads()
                 frame.go("start")
 
 

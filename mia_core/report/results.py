@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -264,8 +265,8 @@ def read_result(folder: Path) -> AuditResult:
     return AuditResult(**document)
 
 
-def read_table(folder: Path, name: str) -> pl.DataFrame:
-    """One table of a finished audit.
+def read_table(folder: Path, name: str, columns: Sequence[str] = ()) -> pl.DataFrame:
+    """One table of a finished audit, or only some of its columns.
 
     users: user, role, windows (int), history_length (int), mean_popularity (float: mean share of public users who
         have the item), score.ATTACK (float, null = could not be scored), p.ATTACK (float, null = no p-value),
@@ -279,7 +280,7 @@ def read_table(folder: Path, name: str) -> pl.DataFrame:
     list_bound: listed, wrong_at_most (of so many users with the smallest p-values by the lead attack; for all lists at once).
     roc: attack, fpr, tpr, low, high (pointwise interval on tpr), false_positives (int).
     """
-    return pl.read_parquet(folder / f"{name}.parquet")
+    return pl.read_parquet(folder / f"{name}.parquet", columns=list(columns) or None)
 
 
 @dataclass(frozen=True)

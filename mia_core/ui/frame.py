@@ -20,17 +20,18 @@ from mia_core.store import Entry, Store, home_folder
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
-    "start": ("Start", ":material/home:"),
-    "data": ("Data", ":material/table:"),
-    "audit": ("Audit", ":material/science:"),
-    "results": ("Results", ":material/monitoring:"),
-    "lookup": ("Lookup", ":material/person_search:"),
-    "cohort": ("Cohort", ":material/groups:"),
-    "studies": ("Studies", ":material/tune:"),
-    "defenses": ("Defences", ":material/shield:"),
-    "forgetting": ("Forgetting", ":material/ink_eraser:"),
-    "field": ("Attacks compared", ":material/grid_on:"),
+    "start": ("", "Start", ":material/home:"),
+    "data": ("Set up", "Data", ":material/table:"),
+    "audit": ("Set up", "Audit", ":material/science:"),
+    "results": ("Inspect", "Results", ":material/monitoring:"),
+    "lookup": ("Inspect", "Lookup", ":material/person_search:"),
+    "list": ("Inspect", "A list of people", ":material/groups:"),
+    "studies": ("Explore", "Studies", ":material/tune:"),
+    "defenses": ("Explore", "Defences", ":material/shield:"),
+    "forgetting": ("Explore", "Forgetting", ":material/ink_eraser:"),
+    "field": ("Explore", "Attacks compared", ":material/grid_on:"),
 }
+"""Address: (section of the navigation, title, icon), in the order of the navigation."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,17 @@ def pages() -> dict[str, Page]:
     """Every page by its name, which is also its address."""
     return {
         name: st.Page(ROOT / "pages" / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "start")
-        for name, (title, icon) in PAGES.items()
+        for name, (_, title, icon) in PAGES.items()
     }
+
+
+def sections() -> dict[str, list[Page]]:
+    """The pages by section, for the navigation."""
+    made = pages()
+    found: dict[str, list[Page]] = {}
+    for name, (section, _, _) in PAGES.items():
+        found.setdefault(section, []).append(made[name])
+    return found
 
 
 def link(page: str, label: str, icon: str | None = None, **query: str) -> None:
@@ -125,10 +135,16 @@ def result(key: str) -> AuditResult:
     return read_result(_folder(key))
 
 
-@st.cache_data(show_spinner=False, max_entries=40)
-def table(key: str, name: str) -> pl.DataFrame:
-    """One table of a finished audit."""
-    return read_table(_folder(key), name)
+@st.cache_resource(show_spinner=False, max_entries=40)
+def table(key: str, name: str, *columns: str) -> pl.DataFrame:
+    """One table of a finished audit, or some columns of it. It is shared, not copied, between sessions: never alter it."""
+    return read_table(_folder(key), name, columns)
+
+
+def forget_reads() -> None:
+    """After a deletion: nothing that was read before it is shown again."""
+    st.cache_data.clear()
+    table.clear()
 
 
 @st.cache_data(show_spinner=False, max_entries=20)

@@ -18,7 +18,7 @@ def main() -> None:
     )
     st.logo(str(frame.ROOT / "assets" / "logo.svg"), size="large", icon_image=mark)
     frame.style()
-    page = st.navigation(list(frame.pages().values()))
+    page = st.navigation(frame.sections())
     frame.run_calmly(page.run)
 
 

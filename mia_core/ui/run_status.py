@@ -116,7 +116,7 @@ def delete_button(kind: str, key: str, remove: Callable[[Store, str], int], what
             for job in frame.queue().jobs(1_000):
                 if job.result_key == key:
                     frame.queue().remove(job.id)
-            st.cache_data.clear()
+            frame.forget_reads()
             st.query_params.clear()
             st.rerun()
 

@@ -172,7 +172,7 @@ def test_a_job_survives_a_killed_server_and_can_be_cancelled(server: Server, pag
     assert Queue(server.home).jobs(1)[0].state == "cancelled"
 
 
-@pytest.mark.parametrize("path", ["", "data", "audit", "results", "lookup", "cohort"])
+@pytest.mark.parametrize("path", ["", "data", "audit", "results", "lookup", "list"])
 @pytest.mark.parametrize(("width", "scheme"), [(420, "light"), (1440, "dark")])
 def test_every_page_fits_its_window(server: Server, browser: Browser, path: str, width: int, scheme: str) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]

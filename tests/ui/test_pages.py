@@ -58,12 +58,12 @@ def no_fault(app: AppTest) -> None:
     assert not any(word in words(app) for word in FORBIDDEN)
 
 
-@pytest.mark.parametrize("page", ["start", "data", "audit", "results", "lookup", "cohort", "studies"])
+@pytest.mark.parametrize("page", ["start", "data", "audit", "results", "lookup", "list", "studies"])
 def test_every_page_of_an_empty_store_says_what_to_do(page: str, open_page: Open) -> None:
     app = open_page(page)
     no_fault(app)
     assert len(app.title) == 1
-    if page in ("results", "lookup", "cohort"):
+    if page in ("results", "lookup", "list"):
         assert "demo" in words(app)
 
 
@@ -427,7 +427,7 @@ def test_a_list_of_users_is_judged_together(
     open_page: Open, saved: AuditResult, users_table: pl.DataFrame, store: Store
 ) -> None:
     members = users_table.filter(pl.col("role") == "audited_member")["user"].to_list()[10:40]
-    app = open_page("cohort", audit=saved.key)
+    app = open_page("list", audit=saved.key)
     app.text_area("cohort_ids").input("\n".join(members))
     next(button for button in app.button if button.label == "Judge this list").click().run()
     no_fault(app)
@@ -520,7 +520,7 @@ def test_points_of_studies_are_opened_by_their_address_and_not_offered_among_aud
     app = open_page("results")
     assert app.query_params["audit"] == saved.key
     assert not app.selectbox or "chosen_audit" not in [box.key for box in app.selectbox]
-    for page in ("results", "lookup", "cohort"):
+    for page in ("results", "lookup", "list"):
         app = open_page(page, audit=point.key)
         no_fault(app)
         assert len(app.selectbox("chosen_audit").options) == 2

@@ -30,7 +30,7 @@ def test_charts_name_the_unit() -> None:
     assert all("ession" in json.dumps(chart.to_dict()) for chart in drawn)
 
 
-@pytest.mark.parametrize("page", ["lookup", "cohort"])
+@pytest.mark.parametrize("page", ["lookup", "list"])
 def test_pages_speak_of_sessions(
     page: str,
     make_result: Callable[..., AuditResult],
@@ -41,7 +41,7 @@ def test_pages_speak_of_sessions(
     plain = make_result()
     result = save_audit(dataclasses.replace(plain, data={**plain.data, "unit": "session"}, notes=[]))
     app = open_page(page, audit=result.key, user="00123")
-    if page == "cohort":
+    if page == "list":
         ids = users_table.filter(pl.col("role") == Role.AUDITED_MEMBER)["user"].to_list()[10:30]
         app.text_area(key="cohort_ids").set_value("\n".join(ids))
         next(button for button in app.button if button.label == "Judge this list").click().run()
