@@ -449,7 +449,7 @@ class Evaluation(Section):
     """Sampled items each true next item is ranked against (HR@10, NDCG@10)."""
     ranked_users: Annotated[int, Field(ge=0, le=100_000)] = 60
     """Held-out users on whom recommendation quality is measured; 0 switches it off, and the references' agreement too."""
-    map_users: Annotated[int, Field(ge=0, le=2_000)] = 0
+    map_users: Annotated[int, Field(ge=0, le=2_000)] = 300
     """Audited users, drawn at random, whose outputs are laid out on a flat map (t-SNE); 0 switches it off."""
 
 

@@ -44,7 +44,7 @@ def lookup_history(
     """
     progress.plan([StagePlan(OPEN, 2.0), StagePlan(COMPARE, 30.0), StagePlan(SCORE, 2.0)])
     progress.start(OPEN)
-    run, attack_name = _reopen(audit_key, store, progress, runtime)
+    run, attack_name = reopened(audit_key, store, progress, runtime)
     progress.finish(OPEN, cached=False)
     matched, unmatched = match(history, run)
     window, shortest = run.writer.window, run.writer.shortest
@@ -68,7 +68,7 @@ def lookup_history(
             f"one window takes {shortest}; paste more titles, written as in the data"
         )
         return LookupResult(**{**found.__dict__, "reason": reason})
-    scorer = _Scorer(run, attack_name)
+    scorer = Scorer(run, attack_name)
     length = min(len(matched), run.experiment.prompt.windows * window + window - 1)
     progress.start(COMPARE)
     held_out, members = scorer.comparison(length)
@@ -123,7 +123,12 @@ def _like(history: Sequence[Event], run: Run) -> np.ndarray:
     return like
 
 
-def _reopen(audit_key: str, store: Store, progress: Progress, runtime: Runtime) -> tuple[Run, str]:
+def reopened(audit_key: str, store: Store, progress: Progress, runtime: Runtime) -> tuple[Run, str]:
+    """(the run of a finished audit, the name of its leading attack).
+
+    Raises:
+        NotFound: there is no such audit, or its data are gone.
+    """
     folder = store.find(audit_key)
     if folder is None:
         raise NotFound("there is no such audit in the store; list the audits and choose one")
@@ -132,7 +137,7 @@ def _reopen(audit_key: str, store: Store, progress: Progress, runtime: Runtime) 
 
 
 @dataclass
-class _Scorer:
+class Scorer:
     """Scores histories at every offset with one audit's models and its attack, fitted on the same known users."""
 
     run: Run

@@ -26,8 +26,7 @@ from mia_core.claims import judge_gates, list_bound, make_claims, placebo_experi
 from mia_core.data.interactions import Interactions
 from mia_core.errors import NotFound
 from mia_core.evaluate.calibration import mondrian_p_values, p_values, strata
-from mia_core.evaluate.intervals import mean_interval
-from mia_core.evaluate.maps import two_dimensional
+from mia_core.evaluate.intervals import auc_interval, mean_interval
 from mia_core.evaluate.metrics import attack_metrics, best_threshold, roc_table
 from mia_core.experiment import Data, Experiment, Runtime, parse_experiment
 from mia_core.exposures import exposures_of
@@ -45,13 +44,13 @@ from mia_core.models.ranking import (
     ranking_task,
     recommender_scores,
 )
-from mia_core.observe.output_vectors import output_vectors
 from mia_core.report.results import Agreement, AttackSummary, AuditResult, Promise, Quality, read_result
 from mia_core.seeds import derive_seed, generator
 from mia_core.single_interactions import interaction_figures
 from mia_core.stages import VERSION, Model, Run, open_interactions
 from mia_core.store import Store
 from mia_core.tasks import WhileWanted, in_background, spare_cores
+from mia_core.traces import map_table, token_table, training_table
 from mia_core.types import SESSION, UNITS, USER, Metric, Progress, Role, Silent, Unit
 
 SHOWN_MODELS = ("target", "base", "leaking", "self_prompted")
@@ -203,6 +202,7 @@ def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _F
                 scores[name][known_at] = out_of_fold_scores(attack, known, seed=config.seed)
                 scores[name][audited_at] = attack.score(audited, known)
             thresholds[name] = best_threshold(scores[name][known_at], known.member)
+            _tell(run, name, scores[name][known_at], known.member)
             run.progress.advance((i + 1) / len(running))
 
     with run.stage(estimate.REPORT):
@@ -247,14 +247,23 @@ def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _F
         versions={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "scikit-learn")},
     )
     tables = {"users": users, "features": features, "list_bound": list_bound(run, users)}
-    if ranked.height:
-        tables["ranked"] = ranked
+    further = {"ranked": ranked, "tokens": token_table(run, evidence), "training": training_table(run)}
+    tables |= {name: table for name, table in further.items() if table.height}
     if config.evaluation.map_users and "target" in evidence.views:
         with run.stage(estimate.MAP):
-            tables["map"] = _map_table(run)
+            tables["map"] = map_table(run)
     if rocs:
         tables["roc"] = pl.concat(rocs)
     return _Findings(result, tables)
+
+
+def _tell(run: Run, name: str, scores: np.ndarray, member: np.ndarray) -> None:
+    """A first figure for whoever waits: how the attack does on known users, whose labels it may look at."""
+    there = ~np.isnan(scores)
+    groups = scores[there & member], scores[there & ~member]
+    if all(len(group) for group in groups):
+        auc, low, high = auc_interval(*groups, run.experiment.evaluation.confidence)
+        run.progress.tell("scores", {"attack": ATTACKS[name].title, "auc": auc, "low": low, "high": high})
 
 
 def _promise(run: Run) -> Promise | None:
@@ -467,25 +476,6 @@ def _over_base(evidence: Evidence) -> np.ndarray:
     """(n_samples,) mean log-probability of each window's answer, over what the base gives it where there is one."""
     values = evidence.views["target"].sample_mean("log_probability")
     return values - evidence.views["base"].sample_mean("log_probability") if "base" in evidence.views else values
-
-
-def _map_table(run: Run) -> pl.DataFrame:
-    """user, role, drawn_from (outputs or correlation), x, y: where some audited users lie by what the target says of them."""
-    config = run.experiment
-    audited = run.split.users(Role.AUDITED_MEMBER, Role.AUDITED_HELD_OUT)
-    drawn = generator(config.seed, "map").permutation(audited)[: config.evaluation.map_users]
-    latest = run.windows([str(user) for user in drawn], 1)
-    users = [latest.users[i] for i in latest.user_index]
-    asked = run.target.told(latest, latest)
-    outputs, correlation = output_vectors(run.target.load(), asked.prompts, asked.answers, seed=config.seed)
-    parts = []
-    for name, vectors in (("outputs", outputs), ("correlation", correlation)):
-        places = two_dimensional(vectors, config.seed)
-        roles = [str(run.split.roles[user]) for user in users]
-        parts.append(
-            pl.DataFrame({"user": users, "role": roles, "drawn_from": name, "x": places[:, 0], "y": places[:, 1]})
-        )
-    return pl.concat(parts)
 
 
 def _feature_table(run: Run, evidence: Evidence, roles: np.ndarray, known: Known) -> pl.DataFrame:

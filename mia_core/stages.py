@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
@@ -35,6 +35,7 @@ from mia_core.data.split import Split, read_lines, split_own, split_users
 from mia_core.data.thinning import thin
 from mia_core.defenses.risk import foretold_risks, without_the_riskiest
 from mia_core.errors import ConfigError, DataError, NotFound
+from mia_core.evaluate.training import leak_at
 from mia_core.experiment import SEQUENCE_FAMILIES, Base, Data, Experiment, Recommender, Target, Training
 from mia_core.keys import content_key, file_key
 from mia_core.models.llm.distillation import Phase, check_same_tokens, distillation_loss, phases
@@ -55,6 +56,7 @@ from mia_core.models.llm.stacked_adapters import StackedAdapters, fit_stacked
 from mia_core.models.llm.training import BatchLoss, fit, hard_loss
 from mia_core.models.sequence import SequenceModel, build_sequence, is_sequence, load_sequence, save_sequence
 from mia_core.observe.observations import observe
+from mia_core.observe.record import Watch
 from mia_core.observe.views import Asking, Catalogue, Examples, Shot
 from mia_core.report.results import StageTime
 from mia_core.seeds import derive_seed, generator
@@ -67,8 +69,10 @@ if TYPE_CHECKING:
     from mia_core.models.llm.private_training import Guarantee, Privacy
     from mia_core.store import Store
 
-VERSION = 4
+VERSION = 5
 """Raised when a stage's code changes its result."""
+WATCHED = 100
+"""Audited users about whom the target is asked while it is trained."""
 
 
 def open_interactions(data: Data, seed: int, store: Store) -> Interactions:
@@ -524,12 +528,41 @@ class Run:
             if config.copies:
                 samples = samples.joined(self._with_one_item_swapped(samples, config.copies))
             loss = hard_loss(config.training.label_smoothing)
-            self._fit(model, samples, loss, config.training, key, purpose, self._privacy)
+            watch = self._watch(config.training.epochs, key) if purpose == "target" and len(self.watched) else None
+            self._fit(model, samples, loss, config.training, key, purpose, self._privacy, watch)
             save(model, folder)
+            if watch is not None:
+                watch.write(folder)
 
         with self.stage(stage):
             folder = self.build(key, "model", write, keep=purpose == "target")
         return self._saved(key, folder, base)
+
+    @cached_property
+    def watched(self) -> Samples:
+        """The latest windows of some audited users, about whom the target is asked again and again while it is trained."""
+        if self.experiment.target.world == "null" or self.experiment.target.brought:
+            return self.windows([])
+        return self.windows(self.on_the_map[:WATCHED], 1)
+
+    @property
+    def on_the_map(self) -> list[str]:
+        """The audited users, in the order in which they are drawn for a map."""
+        audited = self.split.users(Role.AUDITED_MEMBER, Role.AUDITED_HELD_OUT)
+        return [str(user) for user in generator(self.experiment.seed, "map").permutation(audited)]
+
+    def _watch(self, epochs: int, key: str) -> Watch:
+        """Says, while a target is trained, how far its loss tells members from held-out users."""
+        member = self.is_watched_member(self.watched.users[i] for i in self.watched.user_index)
+
+        def tell(epoch: int, log_probability: np.ndarray) -> None:
+            self.progress.tell("training", leak_at(epoch, log_probability, member, 0.95))
+
+        return Watch(self.watched, epochs, self.store.scratch(key), tell)
+
+    def is_watched_member(self, users: Iterable[str]) -> np.ndarray:
+        """(n,) bool: whether watched users are members. For pictures alone: they are audited users."""
+        return np.array([bool(self.split.roles[user].member) for user in users], dtype=bool)
 
     def _with_one_item_swapped(self, samples: Samples, copies: int) -> Samples:
         """Copies of the samples that train with them; they are never scored, so they have no role but their parent's."""
@@ -561,7 +594,9 @@ class Run:
         key: str,
         purpose: str,
         privacy: Privacy | None = None,
+        watch: Watch | None = None,
     ) -> None:
+        after_epoch = watch or (lambda model, epoch: None)
         if privacy is not None:
             fit_private(
                 model,
@@ -573,6 +608,7 @@ class Run:
                 seed=derive_seed(self.experiment.seed, purpose),
                 scratch=self.store.scratch(key),
                 on_progress=self.progress.advance,
+                after_epoch=after_epoch,
             )
             return
         validation = self.windows(self.public) if training.early_stop and purpose != "base" else None
@@ -585,6 +621,7 @@ class Run:
             validation=model.encode(validation.prompts, validation.answers) if validation else (),
             scratch=self.store.scratch(key),
             on_progress=self.progress.advance,
+            after_epoch=after_epoch,
         )
 
     # References

@@ -84,6 +84,9 @@ class ProgressBars:
         self._done_before += self._seconds[stage]
         self._show_whole(0.0)
 
+    def tell(self, figure: str, row: Mapping[str, float | str | None]) -> None:
+        """First figures are for the page; here the result is awaited."""
+
     def _add(self, stage: str, seconds: float) -> None:
         self._tasks[stage] = self._bars.add_task(f"  {stage}", total=1, start=False, note="")
         self._seconds[stage] = seconds

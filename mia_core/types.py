@@ -150,6 +150,9 @@ class Progress(Protocol):
     def finish(self, stage: str, cached: bool) -> None:
         """A stage ended; `cached` when its result came from the store."""
 
+    def tell(self, figure: str, row: Mapping[str, float | str | None]) -> None:
+        """A first figure, long before the result: one more row of `training` or of `scores`."""
+
 
 class Silent:
     """A Progress that shows nothing."""
@@ -161,3 +164,5 @@ class Silent:
     def advance(self, fraction: float) -> None: ...
 
     def finish(self, stage: str, cached: bool) -> None: ...
+
+    def tell(self, figure: str, row: Mapping[str, float | str | None]) -> None: ...

@@ -38,7 +38,7 @@ TINY: dict[str, Any] = {
     "base": {"width": 32, "layers": 2, "vocabulary": 400, "pretraining": QUICK},
     "target": {"training": {"epochs": 12, "learning_rate": 5e-3}},
     "distillation": {"phase_one": QUICK, "phase_two": QUICK, "soft_windows": 4, "soft_training": QUICK},
-    "evaluation": {"resamples": 200, "ranked_users": 5, "negatives": 10, "placebo": False},
+    "evaluation": {"resamples": 200, "ranked_users": 5, "negatives": 10, "placebo": False, "map_users": 0},
 }
 
 

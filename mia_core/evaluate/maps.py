@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -36,3 +38,20 @@ def two_dimensional(vectors: np.ndarray, seed: int) -> np.ndarray:
     tsne = TSNE(perplexity=min(PERPLEXITY, (len(rows) - 1) / 3), init=start, random_state=0)
     places[chosen] = tsne.fit_transform(components)
     return places
+
+
+def principal_components(fitted_on: np.ndarray, vectors: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """(n, 2) places of each of several sets of vectors on one plane, the two directions in which `fitted_on` varies most.
+
+    Distances and directions on it mean something, and stay the same from one set to the next. NaN for rows that are not
+    finite.
+    """
+    finite = fitted_on[np.isfinite(fitted_on).all(axis=1)].astype(np.float64)
+    found = [np.full((len(rows), 2), np.nan) for rows in vectors]
+    if len(finite) < 2 or finite.shape[1] < 2:
+        return found
+    plane = PCA(2, random_state=0).fit(finite)
+    for places, rows in zip(found, vectors, strict=True):
+        there = np.isfinite(rows).all(axis=1)
+        places[there] = plane.transform(rows[there].astype(np.float64))
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mia_core.jobs.queue import Queue
@@ -27,6 +27,8 @@ class JobProgress:
         self.written = 0.0
         self.spent = 0.0
         self.stage_started = time.monotonic()
+        # A job that goes on after a crash has told some already.
+        self.figures = {name: list(rows) for name, rows in queue.get(job_id).figures.items()}
 
     def plan(self, stages: Sequence[StagePlan]) -> None:
         """All stages, waiting."""
@@ -58,6 +60,13 @@ class JobProgress:
                 row["took"] = time.monotonic() - self.stage_started
         self.within = 0.0
         self._write(now=True)
+
+    def tell(self, figure: str, row: Mapping[str, float | str | None]) -> None:
+        """Puts a row among the first figures; the first of its values says which row it is."""
+        name = next(iter(row))
+        rows = [earlier for earlier in self.figures.get(figure, []) if earlier[name] != row[name]]
+        self.figures[figure] = [*rows, dict(row)]
+        self.queue.tell(self.job_id, self.figures)
 
     def _row(self, stage: str) -> dict[str, Any] | None:
         return next((row for row in self.stages if row["name"] == stage), None)

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,9 +24,11 @@ CREATE TABLE IF NOT EXISTS jobs (
     stage TEXT NOT NULL DEFAULT '', stages TEXT NOT NULL DEFAULT '[]', fraction REAL NOT NULL DEFAULT 0,
     seconds_left REAL, message TEXT NOT NULL DEFAULT '', created TEXT NOT NULL, started TEXT, ended TEXT,
     result_key TEXT NOT NULL DEFAULT '', pid INTEGER, process_created REAL, heartbeat REAL,
-    attempts INTEGER NOT NULL DEFAULT 0, cancel_asked INTEGER NOT NULL DEFAULT 0
+    attempts INTEGER NOT NULL DEFAULT 0, cancel_asked INTEGER NOT NULL DEFAULT 0, figures TEXT NOT NULL DEFAULT '{}'
 )
 """
+LATER = {"figures": "TEXT NOT NULL DEFAULT '{}'"}
+"""Columns that tables of earlier versions lack."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Job:
     """When the process was created: tells it from another process with the same number."""
     attempts: int
     cancel_asked: bool
+    figures: dict[str, list[dict[str, Any]]]
+    """First figures while it runs: rows of `training` and of `scores`."""
 
 
 class Queue:
@@ -67,6 +71,10 @@ class Queue:
         with self._connection() as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(TABLE)
+            there = {row["name"] for row in connection.execute("PRAGMA table_info(jobs)")}
+            for name, kind in LATER.items():
+                if name not in there:
+                    connection.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
         self.path.chmod(0o600)
 
     def submit(self, kind: str, name: str, payload: Mapping[str, Any]) -> Job:
@@ -165,6 +173,10 @@ class Queue:
             heartbeat=time.time(),
         )
 
+    def tell(self, job_id: str, figures: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """First figures."""
+        self._update(job_id, figures=json.dumps(figures, ensure_ascii=False))
+
     def finish(self, job_id: str, result_key: str) -> None:
         """The work is done."""
         self._end(job_id, state="finished", result_key=result_key, fraction=1.0, seconds_left=0.0)
@@ -231,6 +243,7 @@ def _job(row: sqlite3.Row) -> Job:
     values = {name: row[name] for name in row.keys() if name != "heartbeat"}  # noqa: SIM118 - a Row iterates its values
     values["payload"] = json.loads(values["payload"])
     values["stages"] = json.loads(values["stages"])
+    values["figures"] = json.loads(values["figures"])
     values["cancel_asked"] = bool(values["cancel_asked"])
     return Job(**values)
 

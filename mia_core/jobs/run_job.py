@@ -21,7 +21,7 @@ from mia_core.experiment import Runtime, parse_experiment
 from mia_core.jobs.progress import JobProgress
 from mia_core.jobs.queue import Queue
 from mia_core.keys import content_key
-from mia_core.report.results import Flag, LookupResult
+from mia_core.report.results import Flag, LookupResult, WithoutResult, WithoutRow
 from mia_core.store import Store
 
 HEARTBEAT_SECONDS = 2.0
@@ -87,12 +87,38 @@ def read_lookup(store: Store, key: str) -> LookupResult:
     return LookupResult(**document)
 
 
+def run_without_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
+    """A person's score without each of their interactions; returns the key of its result."""
+    from mia_core.without import score_without_each
+
+    runtime = Runtime.model_validate(payload.get("runtime", {}))
+    key = content_key("without", 1, {"user": payload["user"]}, [payload["audit"]])
+
+    def write(folder: Path) -> None:
+        found = score_without_each(payload["audit"], payload["user"], store, progress, runtime)
+        text = json.dumps(dataclasses.asdict(found), ensure_ascii=False)
+        (folder / "without.json").write_text(text, encoding="utf-8")
+
+    store.build(key, "without", write)
+    return key
+
+
+def read_without(store: Store, key: str) -> WithoutResult:
+    """The result of a job that scored a person without each interaction."""
+    folder = store.find(key)
+    if folder is None:
+        raise NotFound("this answer is no longer in the store; ask again")
+    document = json.loads((folder / "without.json").read_text(encoding="utf-8"))
+    return WithoutResult(**{**document, "rows": [WithoutRow(**row) for row in document["rows"]]})
+
+
 KINDS: dict[str, Callable[[dict[str, Any], Store, JobProgress], str]] = {
     "audit": run_audit_job,
     "study": run_study_job,
     "defend": run_defend_job,
     "forget": run_forget_job,
     "lookup": run_lookup_job,
+    "without": run_without_job,
 }
 
 

@@ -66,6 +66,15 @@ class SequenceFamily:
 
 
 def _xlnet(width: int, layers: int, vocabulary: int, dropout: float) -> XLNetConfig:
+    """Learns to fill in hidden items from what stands before and after them.
+
+    Formula: log p(history) = sum over items i of log p(i | the others, i hidden), p = softmax(vector · item vectors)
+    Source: Yang et al., NeurIPS 2019, arXiv 1906.08237 (XLNet); as in Transformers4Rec, de Souza Pereira Moreira et al., RecSys
+        2021.
+    Differs: masked-item training in which a history may be hidden altogether, so that its first item, too, is told by a model
+        that has met such a question.
+    Fails: A recommender never sees what comes after: its figures for items in the middle are not what is served.
+    """
     return XLNetConfig(
         vocab_size=vocabulary,
         d_model=width,
@@ -80,6 +89,13 @@ def _xlnet(width: int, layers: int, vocabulary: int, dropout: float) -> XLNetCon
 
 
 def _sasrec(width: int, layers: int, vocabulary: int, dropout: float) -> GPT2Config:
+    """Reads from left to right: each item is told from those before it.
+
+    Formula: log p(history) = sum over items t of log p(i_t | i_1, ..., i_(t-1)), p = softmax(vector · item vectors)
+    Source: Kang and McAuley, ICDM 2018, arXiv 1808.09781 (SASRec).
+    Differs: causal blocks as in GPT-2; all items stand in the loss instead of one drawn negative.
+    Fails: It learns short sessions by heart within a few epochs: how long it was trained decides what can be found.
+    """
     return GPT2Config(
         vocab_size=vocabulary,
         n_embd=width,
@@ -173,6 +189,11 @@ class SequenceModel:
                 f"item {unknown.args[0]!r} is none of the {len(self.items):,} items of this model; a history can hold only "
                 "items of the data that the audit was made with, by their ids"
             ) from None
+
+    def texts(self, tokens: Sequence[int]) -> list[str]:
+        """Each token's item id; what is no item is in brackets."""
+        marks = {PADDING: "[padding]", START: "[start]", END: "[end]", HIDDEN: "[hidden]"}
+        return [marks[token] if token in marks else self.items[token - FIRST_ITEM] for token in tokens]
 
     def asked_in_training(self, batch: Sequence[Encoded]) -> Sequence[Encoded]:
         """The batch as it is trained on.

@@ -15,6 +15,9 @@ from mia_core.types import UNITS, Unit
 from mia_core.types import Gate as Gate
 from mia_core.types import Metric as Metric
 
+ROWS_TOGETHER = 50_000
+"""Rows of one group of a Parquet file: whoever reads a few rows of a sorted table reads the groups they are in."""
+
 
 @dataclass(frozen=True)
 class AttackSummary:
@@ -238,7 +241,7 @@ class AuditResult:
         fresh.write_text(json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1), encoding="utf-8")
         fresh.replace(folder / "result.json")
         for name, table in tables.items():
-            table.write_parquet(folder / f"{name}.parquet")
+            table.write_parquet(folder / f"{name}.parquet", row_group_size=ROWS_TOGETHER)
 
 
 def read_result(folder: Path) -> AuditResult:
@@ -277,6 +280,13 @@ def read_table(folder: Path, name: str, columns: Sequence[str] = ()) -> pl.DataF
         value. `hidden` is the first principal component of the hidden vector, fitted on public users.
     ranked: user, recommender, hit, gain (null: only rated items could be asked), likes (null: not both liked and disliked
         items): what the figures of `Quality` are means of.
+    map (where it was asked for): user, role, drawn_from (outputs, correlation, hidden), method (t-SNE, PCA), epoch (null: the
+        finished target; else PCA of hidden vectors on the plane of the last epoch), x, y.
+    tokens: user, window (0 is the oldest), place (of the token in the answer), text, item (null: the token belongs to none),
+        target, base, reference (log-probability, nats; null where there is no such model; the references' mean). One row
+        per answer token, sorted by user, window and place.
+    training (of targets trained here): epoch (0 is before), members, held_out (mean loss of some audited users, nats per
+        token), auc, low, high (of the loss as a score, on these users), n_members, n_held_out.
     list_bound: listed, wrong_at_most (of so many users with the smallest p-values by the lead attack; for all lists at once).
     roc: attack, fpr, tpr, low, high (pointwise interval on tpr), false_positives (int).
     """
@@ -347,6 +357,33 @@ class LookupResult:
     """What every attack of the audit says, for users of the audit."""
     share_used: tuple[float, float, float] | None = None
     """Estimated share of the user's windows that the target was trained on, with its interval; None with a single window."""
+
+
+@dataclass(frozen=True)
+class WithoutRow:
+    """The score of a person without one of their interactions."""
+
+    window: int
+    """0 is the oldest."""
+    item: str
+    title: str
+    part: str
+    """history: the question is asked without it; answer: the window is left out."""
+    score: float | None
+    """None: nothing is left to score."""
+    change: float | None
+    """The score less that of the whole; below 0 the interaction makes the person look more like a member."""
+
+
+@dataclass(frozen=True)
+class WithoutResult:
+    """What changes in the score of a person when one interaction is taken away."""
+
+    subject: str
+    attack: str
+    score: float | None
+    """Of the whole."""
+    rows: list[WithoutRow]
 
 
 @dataclass(frozen=True)

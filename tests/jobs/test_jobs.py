@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 
 from mia_core.errors import NotFound
 from mia_core.jobs.progress import JobProgress
-from mia_core.jobs.queue import Job, Queue
+from mia_core.jobs.queue import TABLE, Job, Queue
 from mia_core.jobs.run_job import read_lookup, run_lookup_job
 from mia_core.jobs.supervisor import ensure_supervisor, living
 from mia_core.report.results import Flag, LookupResult
@@ -246,6 +247,28 @@ def test_the_result_of_a_lookup_is_read_as_it_was_found(store: Store, monkeypatc
     flag = Flag(0.5, True, 9, 10, 1, 11, "offsets")
     found = LookupResult("pasted history", "", "loss", 2, 9, ["Unheard of"], 1.5, 0.1, 20, 0.9, [1.0], [0.0], flag=flag)
     monkeypatch.setattr("mia_core.lookup.lookup_history", lambda *given: found)
-    progress = JobProgress(Queue(store.home), "none")
+    queue = Queue(store.home)
+    progress = JobProgress(queue, queue.submit("lookup", "Lookup", {}).id)
     key = run_lookup_job({"audit": "a" * 64, "history": ["Heat (1995)"]}, store, progress)
     assert read_lookup(store, key) == found
+
+
+def test_first_figures_are_seen_while_a_job_runs_and_told_again_once_only(tmp_path: Path) -> None:
+    queue = Queue(tmp_path)
+    job = queue.submit("audit", "Audit", {})
+    first = JobProgress(queue, job.id)
+    first.tell("training", {"epoch": 0, "members": 3.0})
+    first.tell("training", {"epoch": 1, "members": 2.0})
+    # After a crash the epoch that was under way is run again.
+    again = JobProgress(queue, job.id)
+    again.tell("training", {"epoch": 1, "members": 2.5})
+    assert queue.get(job.id).figures == {"training": [{"epoch": 0, "members": 3.0}, {"epoch": 1, "members": 2.5}]}
+
+
+def test_a_job_table_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    old = TABLE.replace(", figures TEXT NOT NULL DEFAULT '{}'", "")
+    assert old != TABLE
+    with sqlite3.connect(tmp_path / "jobs.sqlite") as connection:
+        connection.execute(old)
+    job = Queue(tmp_path).submit("audit", "Audit", {})
+    assert Queue(tmp_path).get(job.id).figures == {}

@@ -76,6 +76,17 @@ class LanguageModel:
             return []
         return self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
 
+    def texts(self, tokens: Sequence[int]) -> list[str]:
+        """Each token as text, with the space that stands before a word; what marks an end is in brackets."""
+        marks = set(self.tokenizer.all_special_ids)
+        pieces = self.tokenizer.convert_ids_to_tokens(list(tokens))
+        found = []
+        for token, piece in zip(tokens, pieces, strict=True):
+            space = " " if piece.startswith("\u2581") else ""
+            plain = self.tokenizer.convert_tokens_to_string([piece])
+            found.append("[end]" if token in marks else space + plain.lstrip() if space else plain)
+        return found
+
     def asked_in_training(self, batch: Sequence[Encoded]) -> Sequence[Encoded]:
         """The batch as it is trained on: as it is."""
         return batch

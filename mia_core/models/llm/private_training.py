@@ -190,6 +190,7 @@ def fit_private(
     seed: int,
     scratch: Path | None = None,
     on_progress: Callable[[float], None] = lambda fraction: None,
+    after_epoch: Callable[[Trainable, int], None] = lambda model, epoch: None,
 ) -> Guarantee:
     """Trains like `fit`, on noised sums of the clipped gradients of units that every step samples anew.
 
@@ -203,6 +204,7 @@ def fit_private(
         loss: per-token loss; must see each sample by itself.
         training: `batch_size`, `accumulation` and early stopping have no meaning here; `privacy.units_at_once` has.
         scratch: folder for checkpoints; a later call with the same arguments goes on after the last one.
+        after_epoch: told how many epochs' worth of steps are done, 0 before the first; must draw no random numbers.
     Returns:
         What is promised about each unit.
     Raises:
@@ -229,6 +231,8 @@ def fit_private(
         )
         checkpoint = Checkpoint(scratch, parameters, optimizer, schedule)
         first, _, _ = checkpoint.restore()
+        if first == 0:
+            after_epoch(model, 0)
         model.network.train()
         for step in range(first, guarantee.steps):
             torch.manual_seed(derive_seed(seed, "step", step))
@@ -241,6 +245,10 @@ def fit_private(
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
             on_progress((step + 1) / guarantee.steps)
+            before, done = (training.epochs * steps // guarantee.steps for steps in (step, step + 1))
+            if done > before:
+                after_epoch(model, done)
+                model.network.train()
             checkpoint.save(step + 1, math.inf, 0, last=step + 1 == guarantee.steps)
     model.network.eval()
     checkpoint.clear()

@@ -77,6 +77,7 @@ def fit(
     validation: Sequence[Encoded] = (),
     scratch: Path | None = None,
     on_progress: Callable[[float], None] = lambda fraction: None,
+    after_epoch: Callable[[Trainable, int], None] = lambda model, epoch: None,
 ) -> None:
     """Trains the network's trainable weights in place with AdamW and a linear warm-up and decay.
 
@@ -85,6 +86,7 @@ def fit(
         loss: per-token loss; averaged over the tokens of an optimizer step.
         validation: encoded samples for early stopping; used only when `training.early_stop`.
         scratch: folder for checkpoints; a later call with the same arguments goes on after the last finished epoch.
+        after_epoch: told how many epochs are done, 0 before the first; must draw no random numbers.
     """
     parameters = {name: p for name, p in model.network.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=training.learning_rate, weight_decay=training.weight_decay)
@@ -97,6 +99,8 @@ def fit(
     half = resolve_precision(training.precision, model.device) == "bfloat16"
     model.autocast = torch.bfloat16 if half else None
     lengths = [len(sample.prompt) + len(sample.answer) for sample in samples]
+    if first == 0:
+        after_epoch(model, 0)
     for epoch in range(first, training.epochs):
         torch.manual_seed(derive_seed(seed, "epoch", epoch))
         model.network.train()
@@ -109,6 +113,7 @@ def fit(
             _optimizer_step(model, group, loss, list(parameters.values()), optimizer)
             schedule.step()
             on_progress((epoch + (step + 1) / steps_per_epoch) / training.epochs)
+        after_epoch(model, epoch + 1)
         if training.early_stop and validation:
             current = validation_loss(model, validation, training.batch_size)
             stale = 0 if current < best else stale + 1
