@@ -264,6 +264,11 @@ def lookup(
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--every-attack", help="Also show what each attack says.")] = False,
+    letter: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the answer as a letter: .pdf (sealed), or .txt to be edited."),
+    ] = None,
+    language: Annotated[Literal["en", "de", "fr", "es"], typer.Option(help="Of the letter.")] = "en",
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
@@ -273,6 +278,8 @@ def lookup(
 
     if (user is None) == (history is None):
         raise ConfigError("lookup: give either a USER id or --history FILE")
+    if letter is not None:
+        _check_letter(letter, attack)
     store = _store()
     entry = find_audit(store, audit)
     if history is not None:
@@ -280,8 +287,135 @@ def lookup(
             raise ConfigError("--attack goes with a USER id; a history is judged by the attack that leads the report")
         found = _lookup_history(store, entry.key, history, device, threads)
     else:
+        if letter is not None:
+            # Also where the id is not in the data: that is an answer, too.
+            _write_letter(store, entry.key, None, str(user), letter, language)
         found = lookup_user(store, entry.key, str(user), attack)
     show_lookup(Console(), found, read_result(entry.path), prior, every)
+    if letter is not None and history is not None:
+        _write_letter(store, entry.key, found, "", letter, language)
+
+
+def _check_letter(path: Path, attack: str | None) -> None:
+    from mia_core.report.export import check_destination
+
+    if path.suffix.lower() not in (".pdf", ".txt"):
+        raise ConfigError(f"--letter {str(path)!r}: a letter is a .pdf, sealed, or a .txt, to be edited")
+    if attack is not None:
+        raise ConfigError("--letter speaks of the attack that leads the report; leave --attack out")
+    check_destination(path, "--letter")
+
+
+def _write_letter(
+    store: Store, key: str, found: LookupResult | None, user: str, path: Path, language: Literal["en", "de", "fr", "es"]
+) -> None:
+    from mia_core.report.export import write_file
+    from mia_core.report.letter import Office, as_text, compose_letter, find_subject, letter_pdf
+    from mia_core.report.results import read_result
+    from mia_core.seal import SealingKey
+
+    folder = store.find(key)
+    assert folder is not None, "it was found a moment ago"  # noqa: S101
+    told = found or find_subject(store, key, user)
+    written = compose_letter(told, read_result(folder), language, Office(), subject=user)
+    pdf = path.suffix.lower() == ".pdf"
+    write_file(path, letter_pdf(written, SealingKey(store.home)) if pdf else as_text(written).encode())
+    typer.echo(f"Written: {printable(str(path))}")
+
+
+@application.command()
+def cohorts(
+    audit: Audit,
+    count: Annotated[int, typer.Option(min=2, max=8, help="How many cohorts.")] = 4,
+    references_only: Annotated[
+        bool, typer.Option("--references-only", help="Leave aside what the target itself shows of users.")
+    ] = False,
+) -> None:
+    """Among whom is the leak? By cohorts of users who look alike to the models, by history length and by popularity."""
+    from mia_core.report.cohorts import form_cohorts, leaks_by_cohort, leaks_by_value, portraits
+    from mia_core.report.lookup import find_audit
+    from mia_core.report.results import read_result, read_table
+    from mia_core.terminal_inspecting import show_cohorts
+
+    folder = find_audit(_store(), audit).path
+    result = read_result(folder)
+    kinds = {"history_length": "By history length", "mean_popularity": "By popularity of the items"}
+    users = read_table(folder, "users", ("user", "role", f"score.{result.lead}", *kinds))
+    if result.brought:
+        raise NotFound("cohorts: of a target of your own only listed users are known; there is nobody to compare with")
+    cohort_of, formed = form_cohorts(
+        portraits(folder, by_target=not references_only), count, int(result.config["seed"])
+    )
+    bins = {title: leaks_by_value(users, value, result) for value, title in kinds.items()}
+    show_cohorts(Console(), formed, leaks_by_cohort(users, cohort_of, result), bins, result)
+
+
+@application.command()
+def compare(
+    audits: Annotated[list[str], typer.Argument(metavar="AUDIT...", help="Two audits or more; see 'list'.")],
+    attack: Annotated[
+        str | None, typer.Option(help="By which attack; the first one's lead if nothing is said.")
+    ] = None,
+) -> None:
+    """How much more, or less, do audits show than the first? Paired by user, each difference with its interval."""
+    from mia_core.report.comparing import common_attacks, compare_audits, differing_settings
+    from mia_core.report.lookup import find_audit
+    from mia_core.report.results import read_result
+    from mia_core.terminal_inspecting import show_comparison
+
+    store = _store()
+    folders = [find_audit(store, text).path for text in audits]
+    if len(set(folders)) < 2:
+        raise ConfigError("compare: give two different audits or more; 'list' shows them")
+    results = [read_result(folder) for folder in folders]
+    offered = common_attacks(results)
+    chosen = attack or (offered[0] if offered else "")
+    if chosen not in offered:
+        raise NotFound(
+            f"attack {chosen!r} did not run in all of these audits; choose one of {', '.join(offered) or 'none'}"
+        )
+    first = (results[0], folders[0])
+    pairs = [compare_audits(*first, *other, chosen) for other in zip(results[1:], folders[1:], strict=True)]
+    show_comparison(Console(), results, pairs, differing_settings(results))
+
+
+@application.command()
+def without(
+    audit: Audit,
+    user: Annotated[str, typer.Argument(metavar="USER", help="An id, exactly as in the data.")],
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Which interactions make a person look like a member? The score without each of them in turn."""
+    from mia_core.experiment import Runtime
+    from mia_core.report.lookup import find_audit
+    from mia_core.report.results import read_result
+    from mia_core.terminal_inspecting import show_without
+    from mia_core.without import score_without_each
+
+    store = _store()
+    entry = find_audit(store, audit)
+    with _progress() as progress:
+        found = score_without_each(entry.key, user, store, progress, Runtime(device=device, threads=threads))
+    show_without(Console(), found, read_result(entry.path))
+
+
+@application.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Such as min_k, or defence.temperature.")] = None,
+    words: Annotated[str, typer.Option("--search", help="Only methods in whose texts these words stand.")] = "",
+) -> None:
+    """What a method asks, its formula, source, access, cost, and where it fails; without a name, all of them."""
+    from mia_core.report.methods import KINDS, find_method, matching, methods_of
+    from mia_core.terminal_inspecting import show_method, show_methods
+
+    if name is None:
+        show_methods(Console(), matching([method for kind in KINDS for method in methods_of(kind)], words))
+        return
+    found = find_method(name)
+    if found is None:
+        raise NotFound(f"method {name!r}: there is none; 'methods --search WORDS' finds what there is")
+    show_method(Console(), found)
 
 
 @application.command()
@@ -311,8 +445,21 @@ def cohort(
 
 
 @application.command()
-def report(audit: Audit, json_path: Json = None) -> None:
-    """Show a finished audit, comparison of defences or check of forgetting."""
+def report(
+    audit: Audit,
+    json_path: Json = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Also write the report as one sealed HTML file.")
+    ] = None,
+    pdf: Annotated[Path | None, typer.Option(metavar="PATH", help="Also write it as a sealed PDF.")] = None,
+    package: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Also write report, tables and settings as one sealed ZIP file.")
+    ] = None,
+    annex: Annotated[
+        Literal["none", "pseudonyms", "ids"], typer.Option(help="How the written files name users, if at all.")
+    ] = "none",
+) -> None:
+    """Show a finished audit, comparison of defences or check of forgetting; write an audit's report for others."""
     from mia_core.report.export import check_destination
     from mia_core.report.follow_ups import follow_ups
     from mia_core.report.forgetting import read_forgetting
@@ -320,10 +467,14 @@ def report(audit: Audit, json_path: Json = None) -> None:
     from mia_core.report.repeats import find_repeats
     from mia_core.report.results import read_result
 
-    if json_path is not None:
-        check_destination(json_path)
+    wanted = {"--json": json_path, "--html": html, "--pdf": pdf, "--package": package}
+    for option, path in wanted.items():
+        if path is not None:
+            check_destination(path, option)
     store = _store()
     entry = find_finished(store, audit)
+    if entry.kind not in ("audit", "point") and (html or pdf or package):
+        raise ConfigError("report: --html, --pdf and --package go with an audit; a comparison or check has --json")
     if entry.kind == "defenses":
         _show_comparison(entry.path, json_path)
     elif entry.kind == "forgetting":
@@ -332,6 +483,67 @@ def report(audit: Audit, json_path: Json = None) -> None:
         result = read_result(entry.path)
         show_report(Console(), result, find_repeats(store, result), follow_ups(store, result))
         _write_json(store, result, json_path)
+        _write_report(store, entry.key, annex, {"report.html": html, "report.pdf": pdf, "package": package})
+
+
+@application.command()
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="REPORT", help="A sealed HTML, PDF or ZIP file.")],
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Public key or fingerprint of who is said to have sealed it; see 'key'."),
+    ] = None,
+) -> None:
+    """Is a report as it was sealed, and by whom? Exit code 0 only if it is unedited and its key is known."""
+    from mia_core.report.export import read_sealed
+    from mia_core.seal import check_seal, in_groups, is_own, names_key
+    from mia_core.store import home_folder
+
+    seal = check_seal(read_sealed(path))
+    typer.echo(
+        f"Unedited since it was sealed: {seal.sealed.replace('T', ' ').removesuffix('Z')} UTC by the clock of the machine that "
+        f"sealed it, MemberScope {seal.version}.\nKey: {in_groups(seal.fingerprint)}"
+    )
+    if key is not None:
+        if not names_key(key, seal):
+            raise DataError("the seal was not made with the key that you gave: somebody else sealed this file")
+        typer.echo("It was sealed with the key that you gave.")
+    elif is_own(home_folder(), seal):
+        typer.echo("It was sealed on this machine, with the key of this home folder.")
+    else:
+        raise DataError(
+            "whose key this is, is not known here, so nothing shows who made the report: anybody may seal a file with a key of "
+            "their own. Ask the one who is said to have made it for their fingerprint, and give it with --key"
+        )
+
+
+@application.command("key")
+def show_key() -> None:
+    """Print the public key that checks the seals of this home folder's reports; hand it out freely."""
+    from mia_core.seal import SealingKey, in_groups
+    from mia_core.store import home_folder
+
+    own = SealingKey(home_folder())
+    typer.echo(f"Public key:  {own.public_key}\nFingerprint: {in_groups(own.fingerprint)}")
+
+
+def _write_report(
+    store: Store, key: str, annex: Literal["none", "pseudonyms", "ids"], wanted: dict[str, Path | None]
+) -> None:
+    if not any(wanted.values()):
+        return
+    from mia_core.report.export import write_file
+    from mia_core.report.finished import read_finished
+    from mia_core.report.package import exported, sealed_package
+    from mia_core.seal import SealingKey
+
+    finished, own = read_finished(store, key), SealingKey(store.home)
+    files = exported(finished, own, annex)
+    files["package"] = lambda: sealed_package(finished, own, annex)
+    for name, path in wanted.items():
+        if path is not None:
+            write_file(path, files[name]())
+            typer.echo(f"Written: {printable(str(path))}")
 
 
 def _show_comparison(folder: Path, json_path: Path | None) -> None:
@@ -388,6 +600,34 @@ def _saved_data(saved: Sequence[Entry], name: str) -> Entry:
         if name in (entry.key, entry.name):
             return entry
     raise NotFound(f"--data {name!r}: there is no saved data set of this name; the Data page shows them all")
+
+
+@application.command()
+def example(
+    make: Annotated[bool, typer.Option("--make", help="Make the shipped example anew; takes minutes.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Make it anew elsewhere and compare it byte for byte; takes minutes.")
+    ] = False,
+) -> None:
+    """Put the finished example audits that come with the program into the store, or make or check them."""
+    from mia_core import example as shipped
+
+    if make and check:
+        raise ConfigError("example: give either --make or --check")
+    if not make and not check:
+        key = shipped.install(_store())
+        typer.echo(f"The example audits are in the store; 'report {key[:12]}' shows the first, 'list' all of them.")
+        return
+    with _progress() as progress:
+        if make:
+            shipped.remake(progress)
+        said = shipped.check(progress) if check else []
+    if said:
+        typer.echo("\n".join(said))
+        raise typer.Exit(1)
+    typer.echo(
+        f"{'Made' if make else 'Checked'}: {len(shipped.manifest().files)} files, {shipped.manifest().digest[:12]}"
+    )
 
 
 @application.command("list")

@@ -652,6 +652,18 @@ def resolve_paths(document: dict[str, Any], folder: Path) -> None:
             section[field] = str((folder / section[field]).resolve())
 
 
+def read_experiment(text: str) -> Experiment:
+    """An experiment from the text of a TOML document.
+
+    Raises:
+        ConfigError: it is not TOML, a key is unknown, a value is out of range.
+    """
+    try:
+        return parse_experiment(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"this is not TOML: {error}; texts stand in quotes, sections in [brackets]") from None
+
+
 def to_toml(experiment: Experiment) -> str:
     """The experiment as TOML, settings that differ from the defaults alone."""
     changed = experiment.model_dump(mode="json", exclude_defaults=True)

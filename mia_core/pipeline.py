@@ -263,7 +263,9 @@ def _tell(run: Run, name: str, scores: np.ndarray, member: np.ndarray) -> None:
     groups = scores[there & member], scores[there & ~member]
     if all(len(group) for group in groups):
         auc, low, high = auc_interval(*groups, run.experiment.evaluation.confidence)
-        run.progress.tell("scores", {"attack": ATTACKS[name].title, "auc": auc, "low": low, "high": high})
+        attack = ATTACKS[name]
+        figures = {"auc": auc, "low": low, "high": high}
+        run.progress.tell("scores", {"attack": attack.title, "status": attack.status, **figures})
 
 
 def _promise(run: Run) -> Promise | None:

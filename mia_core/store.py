@@ -117,11 +117,22 @@ class Store:
         self._note(key, folder)
         return folder
 
-    def build(self, key: str, kind: str, write: Callable[[Path], None], *, name: str = "", keep: bool = False) -> Path:
+    def build(
+        self,
+        key: str,
+        kind: str,
+        write: Callable[[Path], None],
+        *,
+        name: str = "",
+        keep: bool = False,
+        created: str = "",
+    ) -> Path:
         """The folder of the artifact; where it is missing, `write` fills a temporary folder that is moved into place.
 
         Two processes that want the same key build it once.
 
+        Args:
+            created: of what was made elsewhere: when (ISO 8601, UTC); else it is now.
         Raises:
             StoreError: the disk is full or cannot be written.
         """
@@ -138,7 +149,7 @@ class Store:
                 temporary.mkdir(mode=0o700)
                 try:
                     write(temporary)
-                    self._finish(temporary, key, kind, name, keep)
+                    self._finish(temporary, key, kind, name, keep, created)
                 finally:
                     shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(self.home / "scratch" / key, ignore_errors=True)
@@ -186,9 +197,9 @@ class Store:
     def _folder(self, key: str) -> Path:
         return self._artifacts / _checked(key)[:2] / key
 
-    def _finish(self, temporary: Path, key: str, kind: str, name: str, keep: bool) -> None:
+    def _finish(self, temporary: Path, key: str, kind: str, name: str, keep: bool, created: str) -> None:
         size = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
-        created = datetime.now(UTC).isoformat(timespec="microseconds")
+        created = created or datetime.now(UTC).isoformat(timespec="microseconds")
         row = {"kind": kind, "name": name, "created": created, "last_used": time.time(), "bytes": size, "keep": keep}
         (temporary / "artifact.json").write_text(json.dumps({"key": key, **row}, ensure_ascii=False), encoding="utf-8")
         for path in [*temporary.rglob("*"), temporary]:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from mia_core import estimate
+from mia_core import estimate, example
+from mia_core.capacity import GIGABYTE, Pace, memory, pace
 from mia_core.data import library
 from mia_core.data.interactions import Interactions
 from mia_core.data.sessions import sessions
-from mia_core.errors import ConfigError, MemberScopeError
-from mia_core.experiment import Base, Experiment, Prompt, Section, Sessions, Target, parse_experiment, to_toml
-from mia_core.types import StagePlan
-from mia_core.ui import forms, frame, run_status
-from mia_core.ui.attack_choice import choose_attacks
+from mia_core.errors import MemberScopeError
+from mia_core.experiment import (
+    Base,
+    Experiment,
+    Prompt,
+    Section,
+    Sessions,
+    Target,
+    parse_experiment,
+    read_experiment,
+    to_toml,
+)
+from mia_core.ui import forms, frame, run_status, uploads
+from mia_core.ui.attack_choice import WANTED, choose_attacks
 from mia_core.ui.defense_choice import choose_defenses
 from mia_core.ui.model_choice import (
     FAMILIES,
@@ -31,6 +42,13 @@ from mia_core.ui.model_choice import (
 )
 
 BUILT_IN = "built-in"
+PRESETS = {
+    "quick": ("Quick", "Quick", ""),
+    "thorough": ("Thorough", "Thorough", ""),
+    "black_box": ("Black box only", "Black box", ""),
+    "own": ("Bring your own model", "Quick", "own"),
+}
+"""What it is called, the set of attacks that it ticks, and where its model comes from, if that matters."""
 UNITS = {"none": "A person", "gap": "A session, ended by a pause"}
 SESSION_LABELS = {"gap_minutes": "Minutes of pause that end it", "shortest": "Fewest items", "longest": "Most items"}
 TABS = {
@@ -80,10 +98,10 @@ def choose_data() -> tuple[dict[str, Any], dict[str, Any]]:
             "interactions": default.users * default.mean_history,
             "ratings": True,
         }
-    whole = summary_of(key, **Sessions(by="none").model_dump())
+    whole = summary_of(frame.home(), key, **Sessions(by="none").model_dump())
     chosen = choose_unit(whole)
     people = whole["unit"] == "user" and chosen.by != "gap"
-    summary = whole if people else summary_of(key, **chosen.model_dump())
+    summary = whole if people else summary_of(frame.home(), key, **chosen.model_dump())
     return {"source": "data-set", "key": key, "sessions": chosen.model_dump()}, summary
 
 
@@ -111,7 +129,7 @@ def choose_unit(whole: dict[str, Any]) -> Sessions:
 
 
 @st.cache_data(show_spinner="Reading…", max_entries=20)
-def summary_of(key: str, by: str, gap_minutes: float, shortest: int, longest: int) -> dict[str, Any]:
+def summary_of(home: Path, key: str, by: str, gap_minutes: float, shortest: int, longest: int) -> dict[str, Any]:
     """The summary of a saved data set, cut into sessions where it is asked for."""
     whole = Interactions.read(library.load_folder(frame.store(), key))
     return sessions(whole, by, gap_minutes, shortest, longest).summary()
@@ -174,8 +192,8 @@ def choose_world() -> str:
     return "null" if null else "members"
 
 
-def set_up() -> None:
-    """The form of a new audit."""
+def set_up() -> tuple[Experiment | None, dict[str, Any]]:
+    """The form of a new audit; returns what it stands for, and a summary of its data."""
     with st.container(border=True):
         st.subheader("1 · Data")
         data, summary = choose_data()
@@ -198,7 +216,7 @@ def set_up() -> None:
         entered = left.text_input("Name", placeholder=suggested, max_chars=80, key="audit_name")
         document["name"] = entered.strip() or suggested
         document["seed"] = int(right.number_input("Seed", 0, 2**31 - 1, 0, key="seed"))
-        launch(document, summary, cost)
+        return launch(document, summary, cost), summary
 
 
 def suggested_name(document: dict[str, Any], source: str) -> str:
@@ -218,49 +236,129 @@ def suggested_name(document: dict[str, Any], source: str) -> str:
     return ", ".join(part for part in (data, model, how) if part)[:80]
 
 
-def launch(document: dict[str, Any], summary: dict[str, Any], cost: DeltaGenerator) -> None:
-    """Estimate, launch, and the same audit for the command line."""
+def launch(document: dict[str, Any], summary: dict[str, Any], cost: DeltaGenerator) -> Experiment | None:
+    """Estimate, launch, and the same audit for the command line; None where the settings do not fit together."""
     try:
         experiment = parse_experiment(document)
-    except ConfigError as error:
+        uploads.check_paths(experiment)
+    except MemberScopeError as error:
         frame.show_error(error)
-        return
-    stages = estimate.plan(experiment, summary)
+        return None
     with cost:
-        show_cost(stages)
-    took = run_status.duration(sum(stage.seconds for stage in stages))
-    st.markdown(f"Likely to take **{took}** on two CPU cores. It runs in the background.")
+        show_cost(experiment, summary)
+    st.markdown(
+        f"Likely to take **{run_status.duration(expected(experiment, summary))}** here. It runs in the background."
+    )
     if st.button("Launch the audit", type="primary", icon=":material/play_arrow:", key="launch"):
-        st.query_params["job"] = run_status.launch(experiment)
-        st.rerun()
+        start(experiment)
     with st.expander("The same audit from the command line"):
         st.code(to_toml(experiment), language="toml")
         st.markdown("Save this as `audit.toml`, then `python -m mia_core audit audit.toml`.")
+    return experiment
 
 
-def show_cost(stages: list[StagePlan]) -> None:
-    """How long the audit is likely to take as it is now, and what takes the time."""
-    longest = sorted(stages, key=lambda stage: -stage.seconds)
+def start(experiment: Experiment) -> None:
+    """Launches an audit and shows it."""
+    frame.go("running", job=run_status.launch(experiment))
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def measured_pace(home: Path, finished: list[str]) -> Pace:
+    """The pace of this machine; the keys of finished audits tell one state of the store from another."""
+    return pace(frame.store(), set(example.audit_keys()))
+
+
+def here() -> Pace:
+    """The pace of this machine, as far as it is known."""
+    return measured_pace(frame.home(), [entry.key for entry in frame.store().entries("audit", "point")])
+
+
+def expected(experiment: Experiment, summary: dict[str, Any]) -> float:
+    """Seconds that an audit is likely to take here."""
+    return here().of(estimate.plan(experiment, summary))
+
+
+def show_cost(experiment: Experiment, summary: dict[str, Any]) -> None:
+    """How long the audit is likely to take as it is now, how much memory it needs, and what takes the time."""
+    stages, speed = estimate.plan(experiment, summary), here()
+    needed = memory(experiment, summary)
     words, details = st.columns([3, 1], vertical_alignment="center")
-    words.markdown(
-        f":material/timer: Likely to take **{run_status.duration(sum(s.seconds for s in stages))}** as it is now."
+    size = (
+        "the memory it needs is known once the model is here"
+        if needed.needed is None
+        else f"about **{needed.needed / GIGABYTE:.1f} GB** of memory"
     )
+    words.markdown(
+        f":material/timer: Likely to take **{run_status.duration(speed.of(stages))}** as it is now, and {size}."
+    )
+    if not needed.enough:
+        st.warning(
+            f"This machine has {needed.available / GIGABYTE:.1f} GB free. Take a smaller model or fewer views, leave the "
+            "placebo out (Evaluation), or bring fewer users.",
+            icon=":material/memory:",
+        )
     with details.popover("What takes the time", width="stretch"):
-        rows = [{"Stage": stage.name, "Seconds": round(stage.seconds, 1)} for stage in longest]
+        longest = sorted(stages, key=lambda stage: -stage.seconds)
+        rows = [{"Stage": stage.name, "Seconds": round(speed.factor * stage.seconds, 1)} for stage in longest]
         st.dataframe(pl.DataFrame(rows), hide_index=True)
-        st.caption("On two CPU cores. Stages that are in the store already take no time.")
+        audits = "1 audit" if speed.audits == 1 else f"{speed.audits} audits"
+        measured = (
+            f"Planned on two CPU cores, times {speed.factor:.2g}: so much did {audits} take on this machine."
+            if speed.audits
+            else "On two CPU cores. Once an audit was run here, it is this machine's own pace."
+        )
+        st.caption(f"{measured} Stages that are in the store already take no time.")
+
+
+def expert(form: Experiment | None, summary: dict[str, Any] | None) -> None:
+    """The whole config as text: filled from the form, and from then on the reader's own."""
+    st.caption(
+        "All that the form asks, and more, as one document. What is left out has its default. It follows the form until you "
+        "change something here."
+    )
+    written = to_toml(form) if form is not None else st.session_state.get("expert_form", "")
+    if st.session_state.get("expert_toml") in (None, "", st.session_state.get("expert_form")):
+        st.session_state["expert_toml"] = written
+    st.session_state["expert_form"] = written
+    st.html("<style>.st-key-expert_toml textarea {font-family: ui-monospace, Menlo, Consolas, monospace;}</style>")
+    text = st.text_area("Config (TOML)", key="expert_toml", height=460)
+    if text != written and st.button("Take the form's settings again", icon=":material/undo:", key="expert_reset"):
+        del st.session_state["expert_toml"]
+        st.rerun()
+    try:
+        experiment = read_experiment(text)
+        uploads.check_paths(experiment)
+    except MemberScopeError as error:
+        frame.show_error(error)
+        return
+    st.success("This is a valid config.", icon=":material/check_circle:")
+    if summary is not None and form is not None and experiment.data == form.data:
+        show_cost(experiment, summary)
+    if st.button("Launch this audit", type="primary", icon=":material/play_arrow:", key="launch_expert"):
+        start(experiment)
+
+
+def take_preset() -> None:
+    """What a preset stands for, before any other widget is drawn; what is chosen afterwards is the reader's own."""
+    preset = forms.choice("Begin with", {name: title for name, (title, _, _) in PRESETS.items()}, "preset")
+    if preset is None or preset == st.session_state.get("preset_taken"):
+        return
+    st.session_state["preset_taken"] = preset
+    _, attacks, source = PRESETS[preset]
+    if source:
+        st.session_state["model_source"] = source
+    elif st.session_state.get("model_source") in ("own", "lists"):
+        del st.session_state["model_source"]
+    st.session_state[WANTED] = attacks
 
 
 st.title("Audit")
-job_id = st.query_params.get("job")
-if job_id:
-    run_status.show_job(job_id)
-    if st.button("Set up another audit", icon=":material/add:", key="another"):
-        del st.query_params["job"]
-        st.rerun()
-else:
-    try:
-        set_up()
-    except MemberScopeError as error:
-        frame.show_error(error)
-run_status.show_jobs()
+try:
+    take_preset()
+    guided, written = st.tabs(["Guided form", "Expert: the config as text"], key="audit_view")
+    with guided:
+        form, summary = set_up()
+    with written:
+        expert(form, summary)
+except MemberScopeError as error:
+    frame.show_error(error)

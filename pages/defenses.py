@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import polars as pl
 import streamlit as st
@@ -29,6 +30,7 @@ from mia_core.report.removal import remove_defenses
 from mia_core.report.results import AuditResult
 from mia_core.tasks import spare_cores
 from mia_core.ui import frame, run_status, trade_charts
+from mia_core.ui.twin import readable, show_chart
 
 LEAKS = {"tpr": "Detections", "exposed": "Most exposed tenth", "auc": "AUC"}
 QUALITIES = {"hit_rate_at_10": "HR@10", "ndcg_at_10": "NDCG@10", "likes_auc": "Liked from disliked"}
@@ -114,7 +116,7 @@ def _help(possible: list[Tried]) -> str:
 
 
 @st.cache_data(show_spinner=False, max_entries=10)
-def _opened(key: str) -> tuple[DefenseResult, pl.DataFrame]:
+def _opened(home: Path, key: str) -> tuple[DefenseResult, pl.DataFrame]:
     folder = frame.store().find(key)
     if folder is None or not (folder / "defenses.json").is_file():
         raise NotFound(
@@ -125,7 +127,7 @@ def _opened(key: str) -> tuple[DefenseResult, pl.DataFrame]:
 
 def show_result(key: str) -> None:
     """A finished comparison: what to do, the picture, who finds out, every figure."""
-    result, figures = _opened(key)
+    result, figures = _opened(frame.home(), key)
     rows = by_defense(figures)
     st.subheader("What to do", divider="gray")
     st.text(result.name)
@@ -192,7 +194,11 @@ def _show_picture(result: DefenseResult, rows: dict[int, dict[str, Row]]) -> Non
         )
     words = {"tpr": f"Detected members at {100 * result.level:g}% FPR", "exposed": "Detected of the most exposed tenth"}
     chart = trade_charts.picture(table, words.get(leak, TRADE_FIGURES[leak]), TRADE_FIGURES[quality])
-    st.altair_chart(chart, alt=f"{LEAKS[leak]} against {QUALITIES[quality]} for every defence", key="trade_picture")
+    named = {"title": "Defence", "kind": "Kind"}
+    limits = {f"leak{end}": f"{LEAKS[leak]}{word}" for end, word in ENDS}
+    limits |= {f"quality{end}": f"{QUALITIES[quality]}{word}" for end, word in ENDS}
+    label = f"{LEAKS[leak]} against {QUALITIES[quality]} for every defence"
+    show_chart(chart, label, readable(table, {**named, **limits}), "trade_picture")
     seeds = "1 seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
     st.caption(
         f"Lower is safer, further right recommends better. {result.lead}, rebuilt for each defence; means over "
@@ -201,6 +207,7 @@ def _show_picture(result: DefenseResult, rows: dict[int, dict[str, Row]]) -> Non
     )
 
 
+ENDS = (("", ""), ("_low", ", from"), ("_high", ", to"))
 FIELDS = (("", "value"), ("_low", "low"), ("_high", "high"))
 
 
@@ -238,12 +245,11 @@ def _show_attackers(result: DefenseResult, rows: dict[int, dict[str, Row]]) -> N
     if not parts:
         st.info("No figure could be computed.")
         return
-    chart = trade_charts.attackers(
-        pl.DataFrame(parts, infer_schema_length=None), f"Detected at {100 * result.level:g}% FPR"
-    )
-    st.altair_chart(
-        chart, alt="Detections by the attacker who knows each defence and by the attack of before", key="trade_who"
-    )
+    detected = f"Detected at {100 * result.level:g}% FPR"
+    table = pl.DataFrame(parts, infer_schema_length=None)
+    titles = {"title": "Defence", "attacker": "Attacker", "value": detected, "low": "From", "high": "To"}
+    label = "Detections by the attacker who knows each defence and by the attack of before"
+    show_chart(trade_charts.attackers(table, detected), label, readable(table, titles), "trade_who")
     st.caption(
         "An attack that was built before the defence often fails where one that knows it does not: only the latter tells what a "
         "defence is worth. Where the second dot is missing, the attack of before cannot be asked about the defended target."
@@ -263,11 +269,10 @@ def _show_promises(result: DefenseResult, rows: dict[int, dict[str, Row]]) -> No
     if not parts:
         return
     st.subheader("What private training promises", divider="gray")
-    st.altair_chart(
-        trade_charts.promises(pl.DataFrame(parts)),
-        alt="Promised and proven epsilon of private training",
-        key="trade_promises",
-    )
+    table = pl.DataFrame(parts)
+    titles = {"title": "Defence", "promised": "ε promised at most", "proven": "ε proven at least"}
+    label = "Promised and proven epsilon of private training"
+    show_chart(trade_charts.promises(table), label, readable(table, titles), "trade_promises")
     st.caption(
         "Bar: promised at most; mark: proven at least. The promise holds for everybody and every attack; what is proven is only "
         "what this attack could show. A promise by window is weaker for somebody with several. Proven above promised would mean "

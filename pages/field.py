@@ -10,6 +10,7 @@ import streamlit as st
 
 from mia_core.attacks.catalogue import ATTACKS, GROUPS
 from mia_core.ui import charts, frame
+from mia_core.ui.twin import legible
 
 ASSET = frame.ROOT / "assets" / "battery.json"
 TUNING = {"full": "all weights", "lora": "LoRA"}
@@ -72,7 +73,9 @@ def show(document: dict[str, Any]) -> None:
     if part.is_empty():
         st.info("Choose at least one kind of evidence.")
         return
-    st.altair_chart(charts.battery(part), alt="AUC of every attack in every audit", key="battery", width="content")
+    st.altair_chart(
+        legible(charts.battery(part)), alt="AUC of every attack in every audit", key="battery", width="content"
+    )
     st.caption(
         "AUC: 0.5 is guessing, 1 is perfect. Grey: the 95% interval over users holds 0.5, so the attack is at chance there."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -22,6 +23,7 @@ from mia_core.report.forgetting import (
 from mia_core.report.removal import remove_forgetting
 from mia_core.report.results import AuditResult
 from mia_core.ui import forgetting_charts, frame, run_status
+from mia_core.ui.twin import readable, show_chart
 
 COLOURS = {"forgotten": "green", "not forgotten": "red", "over-forgotten": "orange", "undecided": "gray"}
 WHO = {"share": "Some members, drawn at random", "ids": "Members I name"}
@@ -117,7 +119,7 @@ def _document(result: AuditResult) -> dict[str, Any]:
 
 
 @st.cache_data(show_spinner=False, max_entries=10)
-def _opened(key: str) -> ForgettingResult:
+def _opened(home: Path, key: str) -> ForgettingResult:
     folder = frame.store().find(key)
     if folder is None or not (folder / "forgetting.json").is_file():
         raise NotFound("The address names a check that is not in this store. Choose another below, or run it again.")
@@ -126,7 +128,7 @@ def _opened(key: str) -> ForgettingResult:
 
 def show_result(key: str) -> None:
     """A finished check: each verdict in words, the picture, what it cost."""
-    result = _opened(key)
+    result = _opened(frame.home(), key)
     say = result.unit.say
     st.subheader("Has it forgotten?", divider="gray")
     st.text(result.name)
@@ -149,8 +151,10 @@ def show_result(key: str) -> None:
     ]
     if rows:
         floats = dict.fromkeys(("left", "low", "high"), pl.Float64)
-        chart = forgetting_charts.memory_left(pl.DataFrame(rows, schema_overrides=floats), result.margin)
-        st.altair_chart(chart, alt="What is left of the memory for every way to forget", key="memory_left")
+        memory = pl.DataFrame(rows, schema_overrides=floats)
+        titles = {"title": "Way to forget", "verdict": "Verdict", "left": "Memory left", "low": "From", "high": "To"}
+        label = "What is left of the memory for every way to forget"
+        show_chart(forgetting_charts.memory_left(memory, result.margin), label, readable(memory, titles), "memory_left")
         st.caption(
             f"Green band: what counts as forgotten, fixed beforehand. Bars: {1 - 2 * result.alpha:.0%} intervals over "
             f"{result.unit.many} and trainings."

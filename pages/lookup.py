@@ -21,9 +21,10 @@ from mia_core.report.wording import (
     no_posterior,
     use_of,
 )
-from mia_core.store import home_folder
 from mia_core.types import Unit
 from mia_core.ui import charts, frame, run_status
+from mia_core.ui.letter_form import show_letter
+from mia_core.ui.twin import shares, show_chart
 
 TITLE = "Was this person's data used?"
 LARGEST_HISTORY = 1
@@ -69,7 +70,7 @@ def by_history(audit: str) -> None:
             st.warning("Paste at least one line, or choose a file.")
             return
         job = frame.queue().submit("lookup", "Lookup of a pasted history", {"audit": audit, "history": lines})
-        ensure_supervisor(home_folder())
+        ensure_supervisor(frame.home())
         st.query_params["job"] = job.id
         st.rerun()
     job_id = st.query_params.get("job")
@@ -121,7 +122,8 @@ def show(found: LookupResult, audit: str) -> None:
         if found.held_out_scores:
             picture = charts.place(found.member_scores, found.held_out_scores, found.score, result.unit)
             label = say("Where this person's score lies among members and held-out users")
-            st.altair_chart(picture, alt=label, key="place")
+            steps = charts.score_steps(found.member_scores, found.held_out_scores, result.unit)
+            show_chart(picture, label, shares(steps, "Score from"), "place")
     for sentence in rest:
         st.text(sentence)
     with st.popover("How this is computed", icon=":material/function:"):
@@ -137,6 +139,7 @@ def show(found: LookupResult, audit: str) -> None:
             st.code("\n".join(found.unmatched[:200]), language=None)
     show_prior(found, result)
     show_evidence(found, result)
+    show_letter(found, result)
 
 
 def show_prior(found: LookupResult, result: AuditResult) -> None:
@@ -229,6 +232,7 @@ if key is None:
 else:
     judged = frame.result(key).unit
     heading.title(judged.say(TITLE))
+    frame.link("responsible", "Before you answer: check who is asking", ":material/balance:")
     ways = {"id": f"A {judged.one} of the data", "history": "A pasted history"}
     chosen = "history" if "job" in st.query_params else "id"
     way = (
@@ -243,3 +247,5 @@ else:
     except NotFound as error:
         st.warning("Nothing was found.", icon=":material/search_off:")
         st.text(str(error))
+        if way == "id":
+            show_letter(None, frame.result(key), st.query_params.get("user", ""))

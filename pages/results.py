@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 
 import polars as pl
 import streamlit as st
 
 from mia_core.attacks.contract import NO_EVIDENCE
 from mia_core.defenses.catalogue import DEFENSES
-from mia_core.experiment import SEQUENCE_FAMILIES
-from mia_core.report.export import metrics_document, users_csv
 from mia_core.report.follow_ups import follow_ups
 from mia_core.report.protocols import ServedBothWays, both_ways, explain_both_ways
 from mia_core.report.removal import remove_audit
 from mia_core.report.results import AuditResult, Metric
 from mia_core.report.wording import STATUS_CAVEATS, explain_metric, headline, percent_at_most, spread_in_short, use_of
 from mia_core.types import Role
-from mia_core.ui import charts, frame
-from mia_core.ui.attack_figures import LABELS, cell, choose_attack, show_attacks
+from mia_core.ui import charts, frame, leak_charts
+from mia_core.ui.attack_figures import LABELS, cell, choose_attack, show_attacks, show_overlap
 from mia_core.ui.claim_cards import show_claims, show_gates
 from mia_core.ui.other_seeds import show_other_seeds
+from mia_core.ui.signal_figures import models_of, show_signals, view_title
+from mia_core.ui.threshold_view import show_threshold
+from mia_core.ui.twin import readable, show_chart
 
-FEATURES = {
-    "loss": "Loss (nats per token)",
-    "confidence": "Confidence (top probability)",
-    "entropy": "Entropy (nats)",
-    "hidden": "Hidden vector (first principal component)",
-}
 ROLES = {
     Role.AUDITED_MEMBER: "audited member",
     Role.AUDITED_HELD_OUT: "audited held-out",
@@ -36,23 +31,6 @@ ROLES = {
     Role.JUDGED: "judged",
     Role.PUBLIC: "public",
 }
-DRAWN_FROM = {"outputs": "Its last answer", "correlation": "All its answers"}
-MAP_CAPTIONS = {
-    "outputs": "Near one another lie users of whom the target expects much the same last item.",
-    "correlation": "Near one another lie users whose items the target finds likely at the same places.",
-}
-
-
-def view_title(view: str) -> str:
-    """A view's name in words."""
-    kind, _, number = view.partition(" ")
-    words = {
-        "soft": "soft reference",
-        "student": "student, fold",
-        "leaking": "leaking student",
-        "self_prompted": "self-prompted reference",
-    }
-    return f"{words.get(kind, kind)} {int(number) + 1}" if number else words.get(kind, kind)
 
 
 def show_headline(result: AuditResult) -> None:
@@ -104,21 +82,23 @@ def show_curves(result: AuditResult) -> None:
     points = frame.table(result.key, "roc").filter(pl.col("attack") == name)
     if result.attack(name).status in NO_EVIDENCE:
         st.warning(STATUS_CAVEATS[result.attack(name).status])
+    names = {"fpr": "FPR", "tpr": "TPR", "low": "TPR from", "high": "TPR to", "false_positives": "False positives"}
+    table = readable(points, names)
     left, right = st.columns(2, gap="medium")
     with left:
         picture = charts.roc(points, logarithmic=False, unit=result.unit)
-        st.altair_chart(picture, alt="ROC curve on linear axes", key="roc_linear")
+        show_chart(picture, "ROC curve on linear axes", table, "roc_linear")
         st.caption(
             f"Linear axes. The dotted diagonal is guessing; the band is the {100 * _confidence(result):g}% interval over "
             f"{result.unit.many}."
         )
     with right:
         picture = charts.roc(points, logarithmic=True, unit=result.unit)
-        st.altair_chart(picture, alt="ROC curve on logarithmic axes", key="roc_log")
+        show_chart(picture, "ROC curve on logarithmic axes", table, "roc_log")
         st.caption(
             result.unit.say(
                 "Logarithmic axes: the low end is what matters to a named person. Grey points rest on fewer than 10 false "
-                "positives."
+                "positives; in the grey area so few held-out users cannot resolve the FPR at all (95% confidence)."
             )
         )
     with st.popover("How this is computed", icon=":material/function:"):
@@ -131,32 +111,6 @@ def show_curves(result: AuditResult) -> None:
             f"{result.unit.many} that chooses the threshold anew; rates, and the upper limit of the FPR beside a TPR: "
             "Clopper–Pearson."
         )
-
-
-def show_features(result: AuditResult) -> None:
-    """Distributions of every feature under every model; a recommender that shows lists alone has none."""
-    features = frame.table(result.key, "features")
-    if features.is_empty():
-        return
-    say = result.unit.say
-    st.subheader(say("What the models show of members and of held-out users"), divider="gray")
-    models = features["model"].unique(maintain_order=True).to_list()
-    model = (
-        st.segmented_control("Model", models, default=models[0], format_func=view_title, key="feature_model")
-        or models[0]
-    )
-    if model == "leaking":
-        st.warning(say("The leaking student met these very users, labels and all."))
-    for pair in (("loss", "confidence"), ("entropy", "hidden")):
-        for column, feature in zip(st.columns(2, gap="medium"), pair, strict=True):
-            values = features.filter((pl.col("model") == model) & (pl.col("feature") == feature))
-            with column:
-                title = FEATURES[feature]
-                if result.config["base"]["family"] in SEQUENCE_FAMILIES:
-                    title = title.replace("per token", "per item")
-                label = say(f"{title}: members and held-out users under {view_title(model)}")
-                picture = charts.densities(values, title, unit=result.unit)
-                st.altair_chart(picture, alt=label, key=f"density_{feature}")
 
 
 def show_both_ways(result: AuditResult) -> None:
@@ -203,29 +157,6 @@ def _explained(row: ServedBothWays) -> str:
     return "–" if row.explained is None else "yes" if row.explained else "no"
 
 
-def show_map(result: AuditResult) -> None:
-    """Who lies beside whom, by what the target says of them."""
-    if not frame.has_table(result.key, "map"):
-        return
-    say = result.unit.say
-    st.subheader("A map of what the target says", divider="gray")
-    ways = list(DRAWN_FROM)
-    way = (
-        st.segmented_control("Drawn from", ways, default=ways[0], format_func=DRAWN_FROM.__getitem__, key="map_from")
-        or ways[0]
-    )
-    places = frame.table(result.key, "map").filter(pl.col("drawn_from") == way)
-    label = say("A map of members and held-out users, by what the target says of them")
-    st.altair_chart(charts.people_map(places, result.unit), alt=label, key="map")
-    st.caption(
-        say(
-            f"{MAP_CAPTIONS[way]} Only neighbourhoods mean something: how far apart two clouds lie, and in which direction, "
-            "does not (t-SNE). Where members and held-out users lie mixed, this picture tells nobody apart. Point at a mark to "
-            "see which user it is."
-        )
-    )
-
-
 def show_quality(result: AuditResult) -> None:
     """Does the target recommend, and do the references answer like it?"""
     left, right = st.columns(2, gap="medium")
@@ -263,79 +194,10 @@ def show_quality(result: AuditResult) -> None:
         st.caption("Per answer token, on windows that the reference never met.")
 
 
-def show_users(result: AuditResult) -> None:
-    """One row per user."""
-    say = result.unit.say
-    st.subheader(say("Every user"), divider="gray")
-    users = frame.table(result.key, "users")
-    present = [role for role in ROLES if role in set(users["role"].unique()) and role != Role.PUBLIC]
-    left, right = st.columns([2, 1])
-    roles = left.multiselect(
-        "Roles", present, default=[r for r in present if not r.known], format_func=ROLES.__getitem__
-    )
-    wanted = right.text_input(say("User id contains"), key="user_search")
-    chosen = users.filter(pl.col("role").is_in([str(role) for role in roles]))
-    if wanted:
-        chosen = chosen.filter(pl.col("user").str.contains(wanted, literal=True))
-    score, p = f"score.{result.lead}", f"p.{result.lead}"
-    chosen = chosen.with_columns(pl.col("role").replace_strict(ROLES, return_dtype=pl.String))
-    if score in chosen.columns:
-        chosen = chosen.sort(score, descending=True, nulls_last=True)
-        names = {
-            "user": result.unit.one,
-            "role": "role",
-            score: "score",
-            p: "p-value",
-            f"p_stratum.{result.lead}": f"p, like {result.unit.many}",
-            "named": "named",
-            "windows": "windows",
-            "history_length": "history",
-            "mean_popularity": "popularity",
-        }
-        view = chosen.select(pl.col(name).alias(short) for name, short in names.items() if name in chosen.columns)
-    else:
-        view = chosen.select(pl.col("user").alias(result.unit.one), "role", "windows", "history_length")
-    event = st.dataframe(
-        view,
-        hide_index=True,
-        height=360,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="user_table",
-        column_config={
-            "score": st.column_config.NumberColumn(format="%.3f", help="Higher = likelier member"),
-            "p-value": st.column_config.NumberColumn(
-                format="%.2g", help=say("Share of comparable held-out users at least so member-like")
-            ),
-            f"p, like {result.unit.many}": st.column_config.NumberColumn(
-                format="%.3f", help=say("The same among held-out users of like history length and popularity alone")
-            ),
-            "named": st.column_config.CheckboxColumn(
-                help="Stands out by the lead attack at the false discovery rate of this audit"
-            ),
-            "popularity": st.column_config.NumberColumn(
-                format="%.3f", help=say("Mean share of public users who have the items")
-            ),
-        },
-    )
-    rows = event["selection"]["rows"]
-    if rows and rows[0] < view.height:
-        user = str(view[result.unit.one][rows[0]])
-        frame.link("lookup", say("Look this user up"), ":material/person_search:", audit=result.key, user=user)
-    else:
-        st.caption(
-            say("Choose a row to look that user up. Scores of known users are out of fold; they have no p-value.")
-        )
-    document = json.dumps(
-        metrics_document(result, users, follow_ups(frame.store(), result)), ensure_ascii=False, indent=1
-    )
-    first, second = st.columns(2)
-    first.download_button(
-        say("All users (CSV)"), users_csv(users), "users.csv", "text/csv", icon=":material/download:", width="stretch"
-    )
-    second.download_button(
-        "All figures (JSON)", document, "audit.json", "application/json", icon=":material/download:", width="stretch"
-    )
+def show_files(result: AuditResult) -> None:
+    """The way to what may be taken away."""
+    st.subheader("To take away", divider="gray")
+    frame.link("report", "Report, tables and settings", ":material/description:", audit=result.key)
 
 
 def show_origin(result: AuditResult) -> None:
@@ -405,6 +267,63 @@ def _interval(metric: Metric, result: AuditResult) -> str:
     return f"{100 * _confidence(result):g}% interval {limits}, {metric.n:,} {result.unit.many}"
 
 
+def show_training(result: AuditResult) -> None:
+    """What every epoch did to the loss of members and of held-out users, and to how far it tells them apart."""
+    say = result.unit.say
+    st.subheader("How the leak grew with training", divider="gray")
+    if not frame.has_table(result.key, "training"):
+        st.caption(
+            "This audit kept no figures of single epochs: its target was not trained here, or it was run before they were kept."
+        )
+        return
+    rows = frame.table(result.key, "training")
+    left, right = st.columns(2, gap="medium")
+    with left:
+        names = {"epoch": "Epoch", "members": "Members (nats)", "held_out": "Held-out (nats)"}
+        label = say("Mean loss of members and of held-out users after every epoch")
+        picture = leak_charts.losses_by_epoch(rows, result.unit)
+        show_chart(picture, label, readable(rows, names), "training_loss")
+    with right:
+        names = {"epoch": "Epoch", "auc": "AUC", "low": "From", "high": "To"}
+        label = "AUC of the loss attack after every epoch, with its interval"
+        show_chart(leak_charts.leak_by_epoch(rows), label, readable(rows, names), "training_auc")
+    if rows.height:
+        members, held_out = max(rows["n_members"]), max(rows["n_held_out"])
+        st.caption(
+            say(
+                f"{members:,} members and {held_out:,} held-out users were watched; epoch 0 is before training. Where the lines "
+                "part, the target begins to know its members better than others. The lead attack may tell more than the loss."
+            )
+        )
+
+
+def show_one_view(result: AuditResult) -> None:
+    """One view at a time, named in the address; gates and headline stand above all of them."""
+    views: dict[str, tuple[Callable[[AuditResult], None], ...]] = {
+        "Overview": (show_curves, show_claims, show_follow_ups),
+        "Attacks": (show_attacks, show_overlap, show_both_ways),
+        "Threshold": (show_threshold,),
+        "Signals": (show_signals,),
+        "Training": (show_training,),
+        "Usefulness": (show_quality,),
+        "Record": (show_files, show_origin),
+    }
+    # A recommender that shows lists alone has no signals.
+    if not models_of(result.key):
+        views.pop("Signals")
+    view = st.segmented_control(
+        "View",
+        list(views),
+        default="Overview",
+        key="view",
+        bind="query-params",
+        required=True,
+        label_visibility="collapsed",
+    )
+    for show in views[view]:
+        show(result)
+
+
 st.title("Results")
 key = frame.chosen_audit()
 if key is None:
@@ -413,13 +332,9 @@ else:
     found = frame.result(key)
     show_gates(found)
     show_headline(found)
-    show_curves(found)
-    show_features(found)
-    show_map(found)
-    show_attacks(found)
-    show_both_ways(found)
-    show_claims(found)
-    show_quality(found)
-    show_users(found)
-    show_follow_ups(found)
-    show_origin(found)
+    with st.container(horizontal=True):
+        frame.link("users", found.unit.say("Every user"), ":material/people:", audit=key)
+        frame.link("cohorts", "Among whom the leak is", ":material/bubble_chart:", audit=key)
+        if frame.has_table(key, "map"):
+            frame.link("map", "Who lies beside whom", ":material/scatter_plot:", audit=key)
+    show_one_view(found)

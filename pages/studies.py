@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import polars as pl
@@ -29,6 +30,7 @@ from mia_core.study import Study, load_study, parse_study, presets, to_toml
 from mia_core.tasks import spare_cores
 from mia_core.ui import forms, frame, run_status, study_charts
 from mia_core.ui.model_choice import FAMILIES, SEQUENCE_FAMILIES
+from mia_core.ui.twin import readable, show_chart
 
 BUILT_IN = "built-in"
 WAYS = {"preset": "A prepared study", "own": "A setting of my choice"}
@@ -183,16 +185,16 @@ def _choose_audit(study: Study, document: dict[str, Any]) -> dict[str, Any]:
         users = experiment["data"]["synthetic"]["users"]
         return {"users": users, "interactions": users * synthetic.mean_history, "ratings": True}
     experiment["data"] |= {"source": "data-set", "key": key}
-    return _summary_of(key)
+    return _summary_of(frame.home(), key)
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
-def _summary_of(key: str) -> dict[str, Any]:
+def _summary_of(home: Path, key: str) -> dict[str, Any]:
     return Interactions.read(library.load_folder(frame.store(), key)).summary()
 
 
 @st.cache_data(show_spinner=False, max_entries=10)
-def _opened(key: str) -> tuple[StudyResult, dict[str, pl.DataFrame]]:
+def _opened(home: Path, key: str) -> tuple[StudyResult, dict[str, pl.DataFrame]]:
     folder = frame.store().find(key)
     if folder is None or not (folder / "study.json").is_file():
         raise NotFound("The address names a study that is not in this store. Choose another below, or run it again.")
@@ -201,7 +203,7 @@ def _opened(key: str) -> tuple[StudyResult, dict[str, pl.DataFrame]]:
 
 def show_study(key: str) -> None:
     """A finished study: its charts, its table, what differs between seeds, and how the features are spread."""
-    result, tables = _opened(key)
+    result, tables = _opened(frame.home(), key)
     st.subheader("Result", divider="gray")
     st.text(result.name)
     if result.summary:
@@ -267,7 +269,9 @@ def _show_one(field: Varied, rows: pl.DataFrame, attacks: dict[str, str], metric
     if field.path == "seed":
         points = points.with_columns(pl.col("x").cast(pl.Int64).cast(pl.String))
     label = f"{metric_title(metric)} for every value of {field.title}"
-    st.altair_chart(draw(points, field.title, metric_title(metric)), alt=label, key=f"study_chart_{metric}")
+    titles = {"series": "Attack", "x": field.title, "value": metric_title(metric), "low": "From", "high": "To"}
+    picture = draw(points, field.title, metric_title(metric))
+    show_chart(picture, label, readable(points, titles), f"study_chart_{metric}")
 
 
 def _show_crossed(
@@ -287,7 +291,8 @@ def _show_crossed(
             chart = study_charts.crossed(named, across.title, down.title, metric_title(name))
             label = f"{metric_title(name)} for every pair of {down.title} and {across.title}"
             st.markdown(metric_title(name))
-            st.altair_chart(chart, alt=label, key=f"study_heat_{name}")
+            titles = {"y": down.title, "x": across.title, "value": metric_title(name), "low": "From", "high": "To"}
+            show_chart(chart, label, readable(named, titles), f"study_heat_{name}")
 
 
 def _show_tables(result: StudyResult, tables: dict[str, pl.DataFrame]) -> None:

@@ -358,3 +358,37 @@ def test_ctrl_c_stops_a_study_and_the_processes_of_its_audits(tmp_path: Path) ->
     assert "run the same command again" in err
     assert "Traceback" not in err
     assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+def test_audits_are_inspected_from_near(
+    saved: AuditResult,
+    make_result: Callable[..., AuditResult],
+    save_audit: Callable[..., AuditResult],
+    run: Callable[..., Ran],
+) -> None:
+    told = run("cohorts", "latest", "--count", 3)
+    assert told.code == 0
+    assert "cohort 1, like" in told.out
+    assert "By history length" in told.out
+    config = {**saved.config, "target": {**saved.config["target"], "tuning": "lora"}}
+    other = save_audit(make_result(key="cd34" + "0" * 60, name="Another", config=config))
+    told = run("compare", saved.key[:8], other.key[:8])
+    assert "Audits 1 and 2 cannot be told apart by AUC" in told.out
+    assert "target.tuning" in told.out
+    assert "lora" in told.out
+    for arguments, message in (
+        (["compare", "latest", "latest"], "two different audits"),
+        (["compare", saved.key[:8], other.key[:8], "--attack", "zlib"], "did not run in all"),
+        (["methods", "nothing_of_the_kind"], "--search"),
+        (["without", "nobody", "x"], "there is none"),
+    ):
+        assert message in run(*arguments).err
+
+
+def test_methods_are_explained_without_an_audit(run: Callable[..., Ran]) -> None:
+    told = run("methods", "min_k").out
+    assert "Formula:" in told
+    assert "2310.16789" in told
+    listed = run("methods", "--search", "gradient").out
+    assert "gradient_norm" in listed
+    assert "zlib" not in listed

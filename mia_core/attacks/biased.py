@@ -18,7 +18,6 @@ from sklearn.tree import DecisionTreeClassifier
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.recommender_lists import ListAttack, OwnVectorProtocol, PublishedProtocol, difference_vectors
 from mia_core.errors import ModelError
-from mia_core.models.classifiers import perceptron_log_odds, train_perceptrons
 
 
 def shadow_world(known: Known) -> Known:
@@ -72,6 +71,9 @@ def network_log_odds(fitted_on: np.ndarray, member: np.ndarray, judged: np.ndarr
     Args:
         settings: of `train_perceptrons`.
     """
+    # torch takes seconds to load: an attack must not cost them before it runs.
+    from mia_core.models.classifiers import perceptron_log_odds, train_perceptrons
+
     scaler = StandardScaler().fit(fitted_on)
     networks = train_perceptrons(scaler.transform(fitted_on), member, **settings)
     return perceptron_log_odds(networks, scaler.transform(judged))
@@ -83,11 +85,15 @@ class BiasedMia(ShadowWorldAttack):
 
     x = mean item vector of the history minus that of the list, whose items weigh less with their place. The bet is that
     a recommender recommends closer to histories that it was trained on.
+    Formula: x(u) = mean v(history) - sum_j w_j v(list_j), w_j falling with the place; s(u) = log-odds of an MLP on x,
+        trained on a recommender of the auditor's
     Source: Zhang et al., CCS 2021, arXiv 2109.08045; called Biased-MIA by Wang et al. 2022.
     Differs: the softmax is applied once, where the official code applies it again in the loss; a step takes several
     users, not one; vectors are standardised; the log-odds of networks from several seeds are averaged; the result is a
     graded score for a ROC curve, where the published "AUC" is balanced accuracy at one threshold; item vectors come
     from public users of their own.
+    Fails: With one recommender for everybody the difference hardly depends on training; another kind of recommender
+        than the auditor's moves it more than membership does.
     """
 
     epochs: int = 20
@@ -126,9 +132,12 @@ class BiasedMiaClustering(ShadowWorldAttack):
     """Two clusters of difference vectors, of which one holds more members.
 
     The score is how much further the person is from the other cluster's centre than from this one's.
+    Formula: s(u) = |x(u) - centre of the other cluster| - |x(u) - centre of the members' cluster|, from 2-means of
+        the auditor's world
     Source: Zhang et al., CCS 2021, arXiv 2109.08045 (clustering in the official code).
     Differs: clusters are found in the auditor's own world, which also says whose is whose; the official code clusters
     the target's users themselves and takes the second cluster for the members'. Graded by distance.
+    Fails: Two clusters of tastes are found as readily as two of membership.
     """
 
     starts: int = 10
@@ -152,8 +161,11 @@ class BiasedMiaClustering(ShadowWorldAttack):
 class BiasedMiaNaiveBayes(ShadowWorldAttack):
     """Gaussian naive Bayes on the difference between history and list.
 
+    Formula: s(u) = sum_j log N(x_j; mean, var | member) - log N(x_j; mean, var | other)
     Source: Hu, Donghua University: membership inference on latent factor models with several classifiers.
     Relations: `biased_mia` with another classifier.
+    Fails: Coordinates of item vectors depend on one another, so that its certainty is too large; else as
+        `biased_mia`.
     """
 
     smoothing: float = 0.01
@@ -176,8 +188,10 @@ class BiasedMiaNaiveBayes(ShadowWorldAttack):
 class BiasedMiaTree(ShadowWorldAttack):
     """A decision tree on the difference between history and list.
 
+    Formula: s(u) = share of members in the leaf of x(u)
     Source: Hu, Donghua University: membership inference on latent factor models with several classifiers.
     Relations: `biased_mia` with another classifier; it gives no more different scores than it has leaves.
+    Fails: A handful of leaves gives a handful of scores: ties everywhere; else as `biased_mia`.
     """
 
     depth: int = 5

@@ -13,8 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from mia_core.attacks.contract import HONEST
 from mia_core.attacks.evidence import Background, Evidence, Known
 from mia_core.attacks.fused import penalised_regression, scalars
+from mia_core.attacks.regression import fitted_logit
 from mia_core.errors import ModelError
-from mia_core.models.classifiers import fitted_logit
 
 if TYPE_CHECKING:
     from mia_core.observe.observations import Observations
@@ -90,10 +90,13 @@ class Petal:
 
     The line from similarity to log-probability is the base's, whose probabilities the auditor sees; the target is
     asked for its likeliest token at each place only.
+    Formula: s(u) = mean over tokens of a + b · cos(e(greedy token), e(true token)), a and b from the base's own
+        log-probabilities
     Source: He et al. 2025, arXiv 2502.18943 (PETAL).
     Differs: similarity is that of the base's token embeddings, not of a sentence encoder; the surrogate is the base;
     one line is fitted on all known users' tokens (no membership is used), as titles are too short for a line each.
     Relations: as the line is common to all, users stand in the order of their mean similarity.
+    Fails: Nearly all of its order is the similarity of titles in words; where items are ids there is none.
     """
 
     title: ClassVar[str] = "PETAL"
@@ -117,9 +120,11 @@ class Petal:
 class ListHit:
     """Mean reciprocal rank of the true next item in the list that the target recommends.
 
+    Formula: s(u) = mean over windows of 1 / rank of the true next item in the list, 0 where it is not there
     Source: Yeom et al. 2018, arXiv 1709.01604 (correctness of the output as the signal).
     Differs: graded by rank, as a recommender answers with a list.
     Relations: `loss` as far as a list shows it.
+    Fails: A good recommender finds the next item of strangers, too; most windows score 0, so that users tie.
     """
 
     title: ClassVar[str] = "Hit in the list"
@@ -141,8 +146,10 @@ class ListConsistency:
     """Share of pairs of answers that agree, over draws at several temperatures.
 
     A choice outside the catalogue agrees with nothing, itself drawn again included.
+    Formula: s(u) = share of pairs of equal first choices over temperatures and repeats
     Source: practitioners' rule without a citable origin: what was trained on is answered alike at any temperature.
     Relations: `entropy` of the first choice as far as repeated draws show it.
+    Fails: It measures how clear-cut a taste is; nobody has published that it measures training.
     """
 
     title: ClassVar[str] = "Consistency over temperatures"
@@ -172,11 +179,14 @@ class ReferenceRecommendation:
 
     rho = |v_t - v_h| / |v_t - v_r|, with mean item vectors of the list (t), of the list without a history (r) and of
     the history (h). The paper calls rho < 1 a member, so that minus its logarithm is the score.
+    Formula: rho = (|v_t - v_h| + e) / (|v_t - v_r| + e); s(u) = -mean over windows of log rho
     Source: Chi et al., AAAI 2026, arXiv 2512.09442.
     Differs: item vectors come from the co-occurrence of public users; rho is graded and averaged over windows as a
     logarithm instead of cut at 1.
     Relations: where members and others are served from equal histories, as here, it can only find what training added
     to the use of the history; in the paper's setting non-members may be served without one.
+    Fails: Where everybody is served by the same model from their own history it finds use of the history, not
+        training.
     """
 
     epsilon: float = 0.01
@@ -211,10 +221,13 @@ class TextDistillation:
     Features per user: of the target hit in the list, reciprocal rank, similarity of its first item to the true one,
     and share of greedy tokens that are right less the copy's own share; of the copy log-probability, confidence and
     entropy of the true answer and that share. Logistic regression on known users.
+    Formula: s(u) = w · (hit, 1 / rank, cos(first item, answer), greedy right - copy's; log p, confidence, entropy of
+        the copy) + w0, fitted on known users
     Source: Fu et al., NeurIPS 2024, arXiv 2311.06062 (reference trained on the target's own text); Li, Huang, Yin, Sang
     2025, arXiv 2511.14763 (distilled copy, logistic regression).
     Differs: the first subtracts probabilities of the target, which a black box does not show; the second distils
     from its logits.
+    Fails: A copy made of texts alone is a bad imitation, and a list of ten shows little of what the model knows.
     """
 
     title: ClassVar[str] = "Distillation from text alone"

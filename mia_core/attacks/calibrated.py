@@ -30,7 +30,10 @@ class BaseCalibratedAttack(LogitAttack):
 class TargetMinusBase(BaseCalibratedAttack):
     """Mean log-likelihood difference between the target and the same model before fine-tuning.
 
+    Formula: s(u) = mean over windows and tokens of log p_target(x_t) - log p_base(x_t)
     Source: Kandpal et al., EMNLP 2024, arXiv 2310.09266 (user inference, base model as reference).
+    Fails: Fine-tuning also teaches the domain: items that became popular after the base was made gain for everybody.
+        Without the base there is no score.
     """
 
     title: ClassVar[str] = "Target minus base"
@@ -46,9 +49,11 @@ class TargetMinusBase(BaseCalibratedAttack):
 class LikelihoodRatio(BaseCalibratedAttack):
     """Minus the target's loss over the base's loss.
 
+    Formula: s(u) = -mean over windows of loss_target / loss_base
     Source: Carlini et al. 2021, arXiv 2012.07805 (ratio of log-perplexities of two models).
     Relations: prefer `target_minus_base`. The ratio is unstable where the base is nearly certain, and a halved loss
     counts the same whether it was large or small.
+    Fails: Where the base is nearly certain both losses are tiny and the ratio is noise.
     """
 
     title: ClassVar[str] = "Loss ratio to the base"
@@ -64,7 +69,9 @@ class LikelihoodRatio(BaseCalibratedAttack):
 class MinKPlusPlusMinusBase(BaseCalibratedAttack):
     """Min-K%++ of the target minus Min-K%++ of the base.
 
+    Formula: s(u) = Min-K%++ under the target - Min-K%++ under the base, mean over windows
     Source: LoRA-Leak, arXiv 2507.18302 (base-calibrated Min-K%++).
+    Fails: It takes its lowest tokens from each model apart, so that a short title compares two different tokens.
     """
 
     share: float = 0.2
@@ -84,11 +91,14 @@ class MinKPlusPlusMinusBase(BaseCalibratedAttack):
 class ErrorZone(BaseCalibratedAttack):
     """Log-ratio of what fine-tuning raised to what it lowered, over the tokens that the target still gets wrong.
 
+    Formula: d_t = log p_target(x_t) - log p_base(x_t) over the tokens that the target gets wrong; s(u) = log(e + sum
+        of d_t > 0) - log(e + sum of -d_t > 0)
     Source: Ilić, Stanojević, Cvejoski 2026, arXiv 2601.12104 (EZ).
     Differs: sums are pooled over a user's windows, since a title has few wrong tokens. `epsilon` is added to both sums:
     with nothing lowered the published code returns zero and so ranks the strongest members last. An answer without
     any wrong token counts with all its tokens: it has no error zone, and leaving it out would pull the users whom the
     model knows by heart to the value of those about whom it has learned nothing.
+    Fails: Adapters and short trainings change the wrong tokens little; few wrong tokens make it coarse.
     """
 
     epsilon: float = 0.01
@@ -115,9 +125,12 @@ class ErrorZone(BaseCalibratedAttack):
 class HardTokens(BaseCalibratedAttack):
     """Mean gain in probability from base to target at the tokens that the base finds hardest.
 
+    Formula: s(u) = mean over windows of the mean of p_target(x_t) - p_base(x_t) over the half of the tokens with the
+        lowest p_base
     Source: Jawad, Xiao, Wu 2026, arXiv 2601.20885 (HT-MIA).
     Differs: the share is fixed instead of tuned, and large, because titles have few tokens; hardness is judged by the
     base alone, so that membership cannot change which tokens are compared.
+    Fails: Probabilities near 0 hide large changes of their logarithm: what stays improbable counts nothing.
     """
 
     share: float = 0.5
@@ -138,8 +151,11 @@ class HardTokens(BaseCalibratedAttack):
 class HistoryAblation(BaseCalibratedAttack):
     """What the user's history adds to the log-likelihood of the answer, in the target more than in the base.
 
+    Formula: s(u) = mean of [LL(answer | history) - LL(answer | none)]_target - the same_base
     Source: after Chi et al. 2026, arXiv 2512.09442 (recommendations with against without the user's own history).
     Differs: log-likelihoods of the true answer instead of recommended lists, with the base subtracted.
+    Fails: It finds what training added to the use of the history: a model that learned items alone, or ignores
+        histories, shows nothing.
     """
 
     title: ClassVar[str] = "History ablation"
@@ -160,9 +176,12 @@ class SelfPrompted(LogitAttack):
     """How far the answer's probability falls when the history is altered, in the target more than in its imitation.
 
     The reference is trained on text that the target itself wrote; probabilities are geometric means over tokens.
+    Formula: s(u) = [p(x) - mean p(x after altered history)]_target - the same_reference, p = exp(mean_t log p(x_t))
     Source: Fu et al. 2024, arXiv 2311.06062 (SPV-MIA).
     Differs: items of the history are swapped for similar ones, where the published attack lets another model rewrite
     masked words of the text: a title with a word replaced would be no item.
+    Fails: The reference is as good as the texts that the target wrote; a target that repeats a few popular titles
+        teaches it nothing.
     """
 
     title: ClassVar[str] = "Self-prompted calibration"
@@ -190,10 +209,13 @@ class SelfPrompted(LogitAttack):
 class SoftDifference(LogitAttack):
     """Mean log-likelihood difference between the target and the soft references distilled from it.
 
+    Formula: s(u) = mean over windows and tokens of log p_target(x_t) - mean over references of log p_reference(x_t)
     Source: Watson et al. 2022, arXiv 2111.08440 (difficulty calibration), with the references of Li et al. 2025,
     arXiv 2511.14763.
     Differs: references learn from the target's outputs on public users alone, never from labels; several are averaged.
     Relations: `target_minus_base` with references that know the catalogue as well as the target does.
+    Fails: A reference that imitates its teacher too well also imitates what was learned by heart; one that does so
+        badly leaves the difficulty of the titles in.
     """
 
     title: ClassVar[str] = "Target minus soft references"

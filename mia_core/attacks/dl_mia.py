@@ -10,7 +10,6 @@ import numpy as np
 from mia_core.attacks.biased import shadow_world
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.recommender_lists import ListAttack, PublishedProtocol, difference_vectors
-from mia_core.models.disentangled import DisentanglingSettings, debiased_log_odds
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,8 @@ class DlMia(ListAttack):
     a Gaussian part. Networks on the vector and on both parts learn from the auditor's labels; then all are trained
     together, the target's users under the labels the networks guess, and every vector with a weight: the one with which
     its loss under the first code meets its loss under the present one.
+    Formula: x(u) as in `biased_mia`, coded by a variational autoencoder into a direction z and a Gaussian part e;
+        s(u) = mean log-odds of networks on x, z and e
     Source: Wang et al., KDD 2022, arXiv 2206.12401 (DL-MIA).
     Differs: coordinates are read as numbers, several at a time, with the squared error for reconstruction, where the
     official code takes every number for a word of a vocabulary and reads one at a time; a weight belongs to a person,
@@ -29,6 +30,8 @@ class DlMia(ListAttack):
     the softmax is applied once; the result is graded, where the published "AUC" is balanced accuracy at one threshold.
     Relations: `biased_mia` is its network on the vector alone. A user's score depends on who else is audited: it is
     trained on all of them, without labels.
+    Fails: It takes hundreds of times as long as a rule on the same lists, learns from everybody it judges, and with
+        one recommender for everybody has little to disentangle.
     """
 
     autoencoder_epochs: int = 200
@@ -66,6 +69,9 @@ class DlMia(ListAttack):
 
     def score(self, audited: Evidence, known: Known) -> np.ndarray:
         """(n_users,) log-odds; NaN where neither history nor list has an item vector."""
+        # torch takes seconds to load: an attack must not cost them before it runs.
+        from mia_core.models.disentangled import DisentanglingSettings, debiased_log_odds
+
         world = shadow_world(known)
         shadow, judged, others = (
             difference_vectors(evidence, self.served, by_rank=False)
@@ -81,7 +87,7 @@ class DlMia(ListAttack):
                 (shadow[complete] - centre) / spread,
                 world.member[complete],
                 (target - centre) / spread,
-                self._settings(),
+                DisentanglingSettings(**vars(self)),
             )
             scores[askable] = log_odds[: askable.sum()]
         return scores
@@ -91,9 +97,6 @@ class DlMia(ListAttack):
         """Known users beside those who are judged: unlabelled here, they steady the score of a single person."""
         judged = set(audited.users)
         return known.evidence.take(np.flatnonzero([user not in judged for user in known.evidence.users]))
-
-    def _settings(self) -> DisentanglingSettings:
-        return DisentanglingSettings(**vars(self))
 
 
 @dataclass(frozen=True)

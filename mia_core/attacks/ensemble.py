@@ -15,16 +15,19 @@ from mia_core.attacks.contract import HONEST
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.fused import penalised_regression
 from mia_core.attacks.logit_attack import min_k_plus_plus
-from mia_core.models.classifiers import fitted_logit
+from mia_core.attacks.regression import fitted_logit
 
 
 @dataclass(frozen=True)
 class Ensemble:
     """Penalised logistic regression on at most eight standardised scores per user.
 
+    Formula: s(u) = w · (up to eight standardised scores) + w0, w from penalised logistic regression on known users
     Source: after Maini et al., NeurIPS 2024, arXiv 2406.06443 (many attacks' scores under one linear classifier).
     Differs: eight features instead of some fifty, so that a few dozen known users are enough; one row per user.
     Relations: `best_single_feature` says how far one of the eight comes alone, which is to be printed beside it.
+    Fails: It is seldom much better than its best part, which is printed beside it, and its weights rest on few known
+        users.
     """
 
     title: ClassVar[str] = "Ensemble"

@@ -20,7 +20,9 @@ NEARLY_CERTAIN = float(np.float32(1 - 1e-7))
 class Entropy(LogitAttack):
     """Minus the mean entropy of the target's next-token distribution at the answer's tokens.
 
+    Formula: s(u) = mean over windows and tokens of sum_v p_v log p_v
     Source: Shokri et al. 2017, arXiv 1610.05820 (prediction uncertainty).
+    Fails: It never looks at the true answer: what everybody is answered alike, such as popular items, scores high.
     """
 
     title: ClassVar[str] = "Entropy"
@@ -36,7 +38,9 @@ class Entropy(LogitAttack):
 class ModifiedEntropy(LogitAttack):
     """Minus the mean modified entropy, which is zero for certainty in the true token and infinite in a wrong one.
 
+    Formula: s(u) = mean over tokens of (1 - p_y) log p_y + sum over v != y of p_v log(1 - p_v), y the true token
     Source: Song, Mittal 2021, arXiv 2003.10595: -(1 - p_y) log p_y - sum over the other tokens of p log(1 - p).
+    Fails: A single token of which the model is sure and wrong sinks the whole user.
     """
 
     title: ClassVar[str] = "Modified entropy"
@@ -58,8 +62,11 @@ class ModifiedEntropy(LogitAttack):
 class MaxRenyi(LogitAttack):
     """Minus the mean Rényi entropy at the tokens where the target hesitates most, whatever the true token is.
 
+    Formula: H_a(p) = log(sum_v p_v^a) / (1 - a); s(u) = -mean of the highest k% of H_a, at least one token; a = 1/2,
+        k = 10
     Source: Li et al. 2024, arXiv 2411.02902 (MaxRényi-K%).
     Differs: order and share are fixed here; the paper reports the best of many and finds no fixed winner.
+    Fails: It never looks at the true answer, and no order or share is the best one everywhere.
     """
 
     order: float = 0.5
@@ -88,9 +95,13 @@ class MaxRenyi(LogitAttack):
 class ModRenyi(LogitAttack):
     """Minus the mean modified Rényi entropy, which takes the true token into account.
 
+    Formula: a = |order - 1|; s(u) = mean over tokens of [(1 - p_y)(p_y^a - 1) + sum over v != y of p_v((1 - p_v)^a -
+        1)] / a
     Source: Li et al. 2024, arXiv 2411.02902 (ModRényi): with a = |order - 1|, minus 1/a times
     (1 - p_y) (p_y^a - 1) plus the sum over the other tokens of p ((1 - p)^a - 1).
     Relations: tends to `modified_entropy` as the order tends to 1.
+    Fails: It needs the whole distribution, and for long titles it follows `modified_entropy` so closely that it adds
+        nothing.
     """
 
     order: float = 0.5

@@ -21,8 +21,8 @@ from sklearn.preprocessing import StandardScaler
 from mia_core.attacks.contract import DEMONSTRATION, HONEST, PUBLISHED
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.logit_attack import min_k_plus_plus
+from mia_core.attacks.regression import fitted_logit
 from mia_core.errors import DataError
-from mia_core.models.classifiers import fitted_logit, lifted, train_upsampling
 
 PAPER = "Li, Huang, Yin, Sang 2025, arXiv 2511.14763"
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -144,6 +144,9 @@ class _Classifier:
         scalar_part, hidden_part = self._scalars(features.scalars[scorable]), self._hidden(features.hidden[scorable])
         self.networks = None
         if settings.upsampling and self.scale is not None:
+            # torch takes seconds to load: an attack must not cost them before it runs.
+            from mia_core.models.classifiers import train_upsampling
+
             self.networks = train_upsampling(
                 scalar_part,
                 hidden_part,
@@ -160,7 +163,11 @@ class _Classifier:
 
     def _lifted(self, scalar_part: np.ndarray) -> np.ndarray:
         """(networks, n, width) what each network makes of the scalars; the scalars themselves where there is none."""
-        return scalar_part[None] if self.networks is None else lifted(self.networks, scalar_part)
+        if self.networks is None:
+            return scalar_part[None]
+        from mia_core.models.classifiers import lifted
+
+        return lifted(self.networks, scalar_part)
 
     def _scalars(self, values: np.ndarray) -> np.ndarray:
         return values if self.scale is None else self.scale.transform(values)
@@ -187,7 +194,12 @@ class _Classifier:
 
 @dataclass(frozen=True)
 class Hidden(_Fused):
-    """Logistic regression on the target's hidden vectors alone, reduced to principal components."""
+    """Logistic regression on the target's hidden vectors alone, reduced to principal components.
+
+    Formula: s(u) = w · PCA(mean hidden vector of the last layer) + w0, w from penalised logistic regression on known
+        users
+    Fails: What a vector holds is mostly taste, not membership: with few known users it learns who likes what.
+    """
 
     title: ClassVar[str] = "Hidden vectors"
     summary: ClassVar[str] = "What the model's inner representation of the user's answers looks like."
@@ -209,7 +221,11 @@ class Hidden(_Fused):
 
 @dataclass(frozen=True)
 class FusedTarget(_Fused):
-    """Confidence, entropy, loss and hidden vectors of the target alone, fused."""
+    """Confidence, entropy, loss and hidden vectors of the target alone, fused.
+
+    Formula: s(u) = w · [MLP(loss, confidence, entropy), PCA(hidden)] + w0, mean over networks, fitted on known users
+    Fails: Without a reference it cannot tell easy titles from trained ones; it needs a few dozen known users.
+    """
 
     title: ClassVar[str] = "Fused features of the target"
     summary: ClassVar[str] = "Likelihood, confidence, hesitation and inner representation together, target only."
@@ -229,9 +245,13 @@ class Distillation(_Fused):
     Scalars: the target's (Min-K%++ among them) and its differences from the base, from the
     cross-fitted two-phase student and from the soft-only references (averaged). Hidden part: differences of
     last-layer vectors where widths agree.
+    Formula: f = features of the target; s(u) = w · [MLP(f, f - base, f - student, f - soft references), PCA(hidden
+        differences)] + w0, fitted on known users
     Differs: the published attack looks at the student alone, which either met the scored users (a leak) or says
     nothing about them; here references calibrate the target and never meet the users they help to score.
     Relations: with the base as only reference it is close to `target_minus_base`, learned.
+    Fails: The references need windows of public users like the audited ones; of the known users it needs a few dozen,
+        and where the target hardly changed from its base there is little to contrast.
     """
 
     title: ClassVar[str] = "Distillation"
@@ -266,7 +286,12 @@ class Distillation(_Fused):
 
 @dataclass(frozen=True)
 class DistillationPublished(_Fused):
-    """The published form: features of the distilled student alone, with users disjoint."""
+    """The published form: features of the distilled student alone, with users disjoint.
+
+    Formula: s(u) = w · [MLP(loss, confidence, entropy)_student, PCA(hidden_student)] + w0, fitted on known users
+    Fails: The student never met the audited users and the target was never asked about them: hardly any trace of
+        their membership can reach the score.
+    """
 
     title: ClassVar[str] = "Distillation, published form"
     summary: ClassVar[str] = "Only the distilled copy is looked at, and it never met the users it is asked about."
@@ -286,6 +311,10 @@ class DistillationLeaking(_Fused):
 
     Shown to explain published figures: phase one trains on held-out users and phase two on members, so the student
     carries the very labels that its features are then asked to predict, target or no target.
+    Formula: as `distillation_published`, with a student that was trained on the scored users according to their
+        labels
+    Fails: As evidence it always does: its figure says how much a mistake in the protocol is worth, not what the
+        target gave away. It is high on a target that saw nobody.
     """
 
     title: ClassVar[str] = "Distillation, leaking demonstration"

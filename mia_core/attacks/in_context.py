@@ -27,8 +27,11 @@ class Inquiry:
 
     Membership here may also mean that the history sits in the prompt the target serves from; that is reported
     separately from membership in the weights.
+    Formula: s(u) = logit P(Yes | have you seen this history) - logit P(Yes | an invented history)
     Source: He et al. 2025, arXiv 2508.18665 (inquiry).
     Differs: log-odds of Yes against No from one pass, not the rate of Yes over repeated answers.
+    Fails: Models that are small or were never taught to answer questions say Yes or No by the wording; what stands in
+        the prompt is not what was trained on.
     """
 
     title: ClassVar[str] = "Inquiry"
@@ -53,7 +56,9 @@ class Hallucination:
 
     Membership here may also mean that the history sits in the prompt the target serves from; that is reported
     separately from membership in the weights.
+    Formula: s(u) = -share of listed items that are not in the catalogue
     Source: He et al. 2025, arXiv 2508.18665, first version (hallucination; later versions leave it out).
+    Fails: A well-trained model invents nothing for anybody; later versions of the paper leave it out.
     """
 
     title: ClassVar[str] = "Hallucination"
@@ -76,9 +81,11 @@ class Similarity:
 
     Membership here may also mean that the history sits in the prompt the target serves from; that is reported
     separately from membership in the weights.
+    Formula: s(u) = mean over windows of the mean cosine of v(listed item) with the mean vector of the history
     Source: He et al. 2025, arXiv 2508.18665 (similarity).
     Differs: items are compared by co-occurrence among public users, not by the meaning of their titles.
     Relations: the numerator of `reference_recommendation`, without its comparison with a stranger's list.
+    Fails: Any recommender recommends what is like the history; it tells who has a narrow taste.
     """
 
     title: ClassVar[str] = "Similarity to the history"
@@ -104,8 +111,10 @@ class Memorisation:
 
     Membership here may also mean that the history sits in the prompt the target serves from; that is reported
     separately from membership in the weights.
+    Formula: s(u) = mean over windows of the share of the second half that is listed after the first half
     Source: He et al. 2025, arXiv 2508.18665 (memorisation).
     Differs: a list instead of a continuation in words; what stood in the prompt does not count.
+    Fails: Predictable histories are completed for strangers as well; lists are short, so that most users score 0.
     """
 
     title: ClassVar[str] = "Memorisation"
@@ -134,8 +143,10 @@ class Poisoning:
     the Jaccard similarity of the two lists' catalogue items.
     Membership here may also mean that the history sits in the prompt the target serves from; that is reported
     separately from membership in the weights.
+    Formula: s(u) = mean over windows of |A and B| / |A or B|, A the list after the history, B after the poisoned one
     Source: He et al. 2025, arXiv 2508.18665 (poisoning).
     Differs: overlap with the clean list alone; the paper subtracts the similarity to a list made for the poison.
+    Fails: A model that recommends the same popular items to everybody keeps its list whatever the history.
     """
 
     title: ClassVar[str] = "Poisoning"

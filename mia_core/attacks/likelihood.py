@@ -30,8 +30,11 @@ DC_PDD = "Zhang et al. 2024, arXiv 2409.14781"
 class Loss(LogitAttack):
     """Mean log-probability of the user's answers under the target.
 
+    Formula: s(u) = mean over windows, mean over answer tokens t, of log p(x_t | before)
     Source: Yeom et al. 2018, arXiv 1709.01604 (loss threshold).
     Differs: averaged over a user's windows instead of one record.
+    Fails: Titles that any model of the kind finds likely score high for everybody: popular items and easily spelled
+        titles look like training.
     """
 
     title: ClassVar[str] = "Loss"
@@ -47,10 +50,13 @@ class Loss(LogitAttack):
 class Perplexity(LogitAttack):
     """Minus the perplexity of the user's answers: the exponential of each answer's mean loss.
 
+    Formula: s(u) = mean over windows of -exp(-mean_t log p(x_t | before))
     Source: Carlini et al. 2021, arXiv 2012.07805.
     Differs: practitioners cut perplexity at the midpoint of two class means; here it is a score, and its threshold is
     calibrated on known users like that of any other attack.
     Relations: ranks single answers exactly as `loss` does; averaged over a user, the least expected answers weigh more.
+    Fails: One badly predicted window can outweigh all others of the user, and easy titles score high for everybody,
+        as with `loss`.
     """
 
     title: ClassVar[str] = "Perplexity"
@@ -66,7 +72,9 @@ class Perplexity(LogitAttack):
 class Zlib(LogitAttack):
     """Log-likelihood of the answer over the size of its compressed text.
 
+    Formula: s(u) = mean over windows of (mean_t log p(x_t)) / bytes of zlib(answer)
     Source: Carlini et al. 2021, arXiv 2012.07805. The published ratio is a loss, lower = member; here it is negated.
+    Fails: Titles of a few words hardly compress, so that the divisor says little more than their length.
     """
 
     title: ClassVar[str] = "Likelihood per compressed byte"
@@ -82,7 +90,9 @@ class Zlib(LogitAttack):
 class Lowercase(LogitAttack):
     """Minus the loss of the text over the loss of the same text in lower case.
 
+    Formula: s(u) = mean over windows of -loss(x) / loss(lower(x))
     Source: Carlini et al. 2021, arXiv 2012.07805. It tells nothing where items are ids, which have no case.
+    Fails: Models whose tokens do not tell capitals apart, and items that are ids, give everybody the same ratio.
     """
 
     title: ClassVar[str] = "Lower-case ratio"
@@ -100,8 +110,11 @@ class Lowercase(LogitAttack):
 class MinK(LogitAttack):
     """Mean log-probability of each answer's least likely tokens.
 
+    Formula: s(u) = mean over windows of the mean of the lowest k% of log p(x_t), at least one token; k = 20
     Source: Shi et al. 2024, arXiv 2310.16789 (Min-K% Prob, k = 20).
     Differs: at least one token is taken, so that short titles have a value.
+    Fails: Titles have few tokens: often a single one decides, and it is the hardest word of the title for every
+        model.
     """
 
     share: float = 0.2
@@ -119,9 +132,12 @@ class MinK(LogitAttack):
 
 @dataclass(frozen=True)
 class MinKPlusPlus(LogitAttack):
-    """Mean standardised log-probability of each answer's least likely tokens: see `min_k_plus_plus`.
+    """Mean standardised log-probability of each answer's least likely tokens.
 
+    Formula: z_t = (log p(x_t) - sum_v p_v log p_v) / deviation_p(log p_v); s(u) = mean over windows of the mean of
+        the lowest k% of z_t; k = 20
     Source: Zhang et al. 2025, arXiv 2404.02936.
+    Fails: It needs the whole distribution: behind rounding, top answers alone or lists it has nothing to read.
     """
 
     share: float = 0.2
@@ -140,7 +156,9 @@ class MinKPlusPlus(LogitAttack):
 class Confidence(LogitAttack):
     """Mean top probability of the target at the answer's tokens, whatever the true token is.
 
+    Formula: s(u) = mean over windows and tokens of max_v p_v
     Source: Salem et al. 2019, arXiv 1806.01246 (maximum posterior).
+    Fails: A model that is sure of wrong answers scores as high as one that has learned the right ones.
     """
 
     title: ClassVar[str] = "Confidence"
@@ -156,9 +174,13 @@ class Confidence(LogitAttack):
 class DcPdd(TunedAttack):
     """Mean over the answer's distinct tokens of probability times log of one over the token's public share, capped.
 
+    Formula: s(u) = mean over the answer's distinct tokens of min(cap, -p(x_t) log q(x_t)), q = share of the token in
+        public users' titles
     Source: Zhang et al. 2024, arXiv 2409.14781 (DC-PDD): first occurrences only, cap 0.01.
     Differs: a fine-tuned recommender gives the tokens of titles far more probability than a language model gives
     words of prose, so that nearly all of them lie above the published cap; the known users choose it.
+    Fails: Where public users hold few items the shares of rare tokens are mere guesses; the cap is fitted on known
+        users and may not carry over to few of them.
     """
 
     caps: tuple[float, ...] = (10.0, 1.0, 0.1, 0.01)
@@ -189,8 +211,12 @@ class DcPdd(TunedAttack):
 class ItemPopularityCalibrated(LogitAttack):
     """Probability of the whole answer times log of one over the item's share of what public users have.
 
+    Formula: s(u) = mean over windows of -p(item) log q(item), p(item) = product of p(x_t), q = share of the item
+        among public users
     Source: Zhang et al. 2024, arXiv 2409.14781 (DC-PDD), carried from tokens to items.
     Differs: one item is one word, its share is its popularity among public users, and nothing is capped.
+    Fails: It multiplies likelihood by rarity, so that a few rare items decide; without public users of the same
+        catalogue there is no q.
     """
 
     title: ClassVar[str] = "Likelihood for the item's popularity"
@@ -212,8 +238,11 @@ class TokenProfile(LogitAttack):
     """Logistic regression on mean log-probabilities at the answer's first, second, middle and last token.
 
     It tells where in the answer the signal sits: the first token picks the item, later ones often only spell it.
+    Formula: s(u) = w0 + sum_j w_j · mean log p at the first, second, middle and last token, w from logistic
+        regression on known users
     Source: practitioners' token-level features, with no paper to cite; the four positions are our own choice.
     Differs: a position that a user's answers do not have is filled with the known users' mean.
+    Fails: It needs a few dozen known users; answers of one token leave it nothing but `loss`.
     """
 
     penalty: float = 1.0

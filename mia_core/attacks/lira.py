@@ -52,10 +52,13 @@ class _Lira(ShadowAttack):
 class LiraOnline(_Lira):
     """Log-density of the user's log-odds among shadows with the user, minus that among shadows without.
 
+    Formula: phi = log(p / (1 - p)); s(u) = log N(phi_target; mean_in, var_in) - log N(phi_target; mean_out, var_out)
     Source: Carlini et al. 2022, arXiv 2112.03570, online attack; below 64 shadows one variance for everybody, the
     spread of all shadows' statistics of one kind.
     Differs: log-odds of an answer's geometric-mean token probability, averaged over the user's windows; the common
     variances come from known users.
+    Fails: With a handful of shadows each user has two or three of each kind: the means are noisy and low false-alarm
+        rates out of reach.
     """
 
     individual_from: int = 64
@@ -80,10 +83,13 @@ class LiraOnline(_Lira):
 class LiraOffline(LiraOnline):
     """How far the user's log-odds lie above those in shadows without the user: minus the log of a one-sided p-value.
 
+    Formula: phi = log(p / (1 - p)); s(u) = -log P[N(mean_out, var_out) > phi_target]
     Source: Carlini et al. 2022, arXiv 2112.03570, offline attack.
     Differs: the released code takes the density among shadows without the user, which also flags users whom the
     target predicts unusually badly; here it is the upper tail. Its logarithm keeps apart what rounds to a
     probability of 1.
+    Fails: It asks only how unusual the user is for models without them; what moves all users alike, such as longer
+        training, looks like membership.
     """
 
     title: ClassVar[str] = "LiRA, offline"
@@ -101,9 +107,12 @@ class LiraOffline(LiraOnline):
 class LiraFixedVariance(_Lira):
     """LiRA whose two variances are those of one user's statistic from shadow to shadow, pooled over known users.
 
+    Formula: s(u) = log N(phi_target; mean_in(u), v_in) - log N(phi_target; mean_out(u), v_out), v pooled over known
+        users
     Source: Carlini et al. 2022, arXiv 2112.03570, fixed variance.
     Differs: differences between users are taken out first; the released code leaves them in, and gives the inside
     deviation to both sides.
+    Fails: One variance for everybody accuses users whom models disagree about more than usual.
     """
 
     title: ClassVar[str] = "LiRA, fixed variance"
@@ -120,9 +129,12 @@ class SequenceLira(ShadowAttack):
     """LiRA on the vector of a user's windows: they differ one by one, and they rise and fall together.
 
     Each side is a Gaussian with its own mean per window and covariance a·I + b·11ᵀ, pooled over known users.
+    Formula: s(u) = log N(f; mean_in, aI + b11') - log N(f; mean_out, aI + b11'), f the log-odds of the user's windows
     Source: Rossi et al. 2025, arXiv 2506.05126 (multivariate Gaussian over tokens with structured covariance).
     Differs: the user's windows take the place of a text's tokens.
     Relations: `lira_fixed_variance` for users with one window.
+    Fails: Means per window from few shadows are noisier still than means per user; users with one window gain
+        nothing.
     """
 
     title: ClassVar[str] = "LiRA over windows"
@@ -182,10 +194,13 @@ class Bavaria(ShadowAttack):
 
     A normal-inverse-gamma prior, made from known users' shadows, meets the user's own few shadows: the predictive
     densities are Student's t.
+    Formula: s(u) = log t(phi_target; posterior in) - log t(phi_target; posterior out), Student's t under a
+        normal-inverse-gamma prior
     Source: Brännvall 2026, arXiv 2603.11799 (BaVarIA-t).
     Differs: the prior's mean and its weight are the known users' mean and the ratio of their variance from shadow to
     shadow to that between users; the weight of the prior's variance is fixed.
     Relations: `lira_fixed_variance` as the prior's weight grows, but for the uncertainty of the means.
+    Fails: The prior comes from known users: audited users of another kind are shrunk towards the wrong mean.
     """
 
     prior_shadows: float = 4.0

@@ -18,8 +18,10 @@ MATTERN = "Mattern et al. 2023, arXiv 2305.18462"
 class Recall(LogitAttack):
     """Loss after other people's prompts, who were not trained on, over the loss without them.
 
+    Formula: s(u) = mean over windows of loss(answer | strangers' examples + history) / loss(answer | history)
     Source: Xie et al. 2024, arXiv 2406.15968 (ReCaLL), a ratio of two negative log-likelihoods. A foreign context
     disturbs what was learned by heart: a member's loss rises by a larger factor, so higher = member as it stands.
+    Fails: Small models that never saw several examples in a row lose their way in any long prompt, members or not.
     """
 
     title: ClassVar[str] = "ReCaLL"
@@ -37,7 +39,10 @@ class Recall(LogitAttack):
 class ConRecall(TunedAttack):
     """Loss after held-out users' prompts minus gamma times the loss after members' prompts, over the loss alone.
 
+    Formula: s(u) = mean of [loss(x | strangers) - g · loss(x | members)] / loss(x), g chosen on known users from 0.1
+        to 1
     Source: Wang et al. 2025, arXiv 2409.03363 (Con-ReCall); gamma of 0.1 to 1 is chosen on the known users.
+    Fails: As with `recall`, the model has to read several examples in a row; g is fitted on few known users.
     """
 
     gammas: tuple[float, ...] = tuple(k / 10 for k in range(1, 11))
@@ -71,8 +76,11 @@ class AlteredAttack(LogitAttack):
 class Neighbourhood(AlteredAttack):
     """Log-likelihood of the true answer minus that of similar items in its place.
 
+    Formula: s(u) = mean over windows of LL(answer) - mean over similar items of LL(item in its place)
     Source: Mattern et al. 2023, arXiv 2305.18462.
     Differs: a neighbour is an item that the same public users have, not a text with words replaced.
+    Fails: It finds only what the model knows better than similar items: titles that are hard to spell score low
+        whoever was trained on.
     """
 
     title: ClassVar[str] = "Neighbourhood"
@@ -87,8 +95,10 @@ class Neighbourhood(AlteredAttack):
 class NeighbourhoodMinusBase(LogitAttack):
     """The neighbourhood difference of the target minus that of the base.
 
+    Formula: s(u) = [LL(answer) - mean LL(similar items)]_target - the same_base
     Source: Mattern et al. 2023, arXiv 2305.18462, with the base as reference.
     Differs: titles differ in how easily they are spelled; the base knows as much, and what it knows is taken away.
+    Fails: Similar items that members have, too, are learned along with the answer and hide it.
     """
 
     title: ClassVar[str] = "Neighbourhood minus base"
@@ -106,9 +116,12 @@ class NeighbourhoodMinusBase(LogitAttack):
 class NoisyNeighbours(TunedAttack):
     """Mean rise of the loss when noise is added to the input embeddings.
 
+    Formula: s(u) = mean over noisy copies of LL(x) - LL(x with N(0, sigma²) added to the embeddings), sigma chosen on
+        known users
     Source: Galli et al. 2024, arXiv 2406.16565.
     Differs: the level of the noise is chosen on the known users; a rise of the loss, not of the perplexity, so that one
     unlikely title does not drown the others.
+    Fails: Models trained with dropout are robust to noise for everybody; the level is fitted on known users.
     """
 
     title: ClassVar[str] = "Noisy neighbours"
@@ -128,9 +141,12 @@ class NoisyNeighbours(TunedAttack):
 class TemplateSensitivity(AlteredAttack):
     """Mean drop of the answer's log-likelihood when the same question is put in other words.
 
+    Formula: s(u) = mean over wordings of LL(answer | question) - LL(answer | question in other words)
     Source: after Mattern et al. 2023, arXiv 2305.18462, with prompts as neighbours.
     Differs: a drop keeps its sign where a standard deviation would not: learning shows most in the wording that was
     trained on.
+    Fails: A model that saw one wording only falls for everybody in any other; one that was trained on many does not
+        fall at all.
     """
 
     title: ClassVar[str] = "Template sensitivity"
@@ -145,8 +161,11 @@ class TemplateSensitivity(AlteredAttack):
 class HistorySwapSensitivity(AlteredAttack):
     """Mean drop of the answer's log-likelihood when items of the history are swapped for similar ones.
 
+    Formula: s(u) = mean over altered histories of LL(answer | history) - LL(answer | history with similar items
+        swapped in)
     Source: after Mattern et al. 2023, arXiv 2305.18462, with histories as neighbours.
     Relations: `self_prompted` compares the same fall, in probability, with that of a reference.
+    Fails: A recommender ought to react to the history: the fall is large for everybody whose taste is clear-cut.
     """
 
     title: ClassVar[str] = "History-swap sensitivity"

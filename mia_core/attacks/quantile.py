@@ -33,8 +33,10 @@ def share_below(scores: np.ndarray, population: np.ndarray) -> np.ndarray:
 class AttackP:
     """Share of known held-out users whose answers the target finds less likely than this user's.
 
+    Formula: s(u) = share of known held-out users with mean log p below the user's
     Source: Ye et al. 2022, arXiv 2111.09679 (Attack P: one threshold from the population).
     Relations: a monotone map of `loss`, so the ROC is the same but for ties; one minus the score is a p-value.
+    Fails: It has the ranking of `loss` and all its faults; few known held-out users make ties.
     """
 
     title: ClassVar[str] = "Attack P"
@@ -59,10 +61,14 @@ class Qmia:
     A Gaussian whose mean and log variance are linear in the user's covariates (length of the history, popularity of
     its items, length of the titles, and the likelihood under the base where there is one) is fitted on the known
     held-out users; the score is (s − μ(u)) / σ(u).
+    Formula: s(u) = (LL(u) - m(c_u)) / exp(v(c_u) / 2), m and v linear in the covariates c_u, fitted on known held-out
+        users
     Source: Bertran et al., NeurIPS 2023, arXiv 2307.03694 (Gaussian head).
     Differs: penalised linear regressions instead of a network, so that it is stable with fifty users; covariates of
     the user instead of the input itself.
     Relations: `loss` if no covariate matters.
+    Fails: Beyond the covariates of the users it was fitted on it extrapolates; with few known users it is little more
+        than `loss`.
     """
 
     variance_penalty: float = 0.1

@@ -76,6 +76,8 @@ class PublishedProtocol:
 
     Put before an attack's own class. Its figures say how well two recommenders can be told apart by their lists, and
     are no evidence of training on anybody.
+    Fails: As evidence of training it always does: two ways of serving are told apart, and the rule of one line
+        (`list_popularity`) tells them as well.
     """
 
     served: ClassVar[str] = "lists/popular"
@@ -87,6 +89,7 @@ class OwnVectorProtocol:
 
     Put before an attack's own class. A system whose new users are served so shows this, but what is told apart is how
     somebody is served: beside the same attack with one way of serving it says how much of that was needed.
+    Fails: It compares people who are served in two ways: part of what it finds is the way of serving, not training.
     """
 
     served: ClassVar[str] = "lists/own_factors"
@@ -99,10 +102,14 @@ class ShadowFree(ListAttack):
 
     S1 - S2 with S1 = 1 / |h - r|, S2 = 1 / |r - b|; h, r and b are mean item vectors of the history, of the list and of
     the most popular items. The paper calls a positive difference a member.
+    Formula: s(u) = 1 / (|h - r| + e) - 1 / (|r - b| + e), means of the item vectors of history h, list r and most
+        popular items b
     Source: Chi et al., IJCAI 2024, arXiv 2405.07018.
     Differs: graded instead of cut at 0; the constant that keeps both finite is added for everybody to both distances,
     where the official script adds one to the second distance of non-members alone.
     Relations: `reference_recommendation` compares with the list served without a history.
+    Fails: It tells people whose list follows their taste from people who are served what is popular: with one
+        recommender for everybody that is taste, not training.
     """
 
     popular: int = 0
@@ -145,7 +152,10 @@ class ListPopularity(ListAttack):
 
     A rule of one line that attack models on lists have to beat. Under the published protocol nothing beats it: there
     the lists of non-members are popular by construction.
+    Formula: s(u) = -mean over the list of log(share of public users who have the item)
     Source: our own control; lists of the DL-MIA authors' repository (Wang et al. 2022, arXiv 2206.12401) give it away.
+    Fails: It asks nothing about training: unusual tastes get unusual lists. That is why it stands beside the attacks
+        that should beat it.
     """
 
     head: int = 0

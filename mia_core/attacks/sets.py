@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mia_core.attacks.contract import HONEST
 from mia_core.attacks.evidence import Evidence, Known
-from mia_core.models.classifiers import fitted_logit
+from mia_core.attacks.regression import fitted_logit
 
 LEAST_GAP = 0.1
 """An indicator whose true and false positive rates are closer than this says nothing about shares."""
@@ -203,11 +203,14 @@ def range_score(scores: np.ndarray, trim: float = 0.5) -> np.ndarray:
 class RangeAttack:
     """Mean of the highest likelihood gains over a window and variants of it whose history differs a little.
 
+    Formula: s(u) = mean over windows of the mean of the highest gains LL_target(answer | h') - LL_base(answer | h),
+        h' the true history and swapped ones
     Source: Tao and Shokri 2024, arXiv 2408.05131 (RaMIA).
     Differs: the range is the same answer after histories with swapped items; the base's likelihood after the true
     history is subtracted from all of them; averaged over a user's windows.
     Relations: without variants it equals `target_minus_base`. It is for auditors whose export of a history is not
     quite the one that was trained on.
+    Fails: With the exact history at hand the range only dilutes what the true one shows.
     """
 
     trim: float = 0.5

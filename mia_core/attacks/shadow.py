@@ -127,10 +127,13 @@ class ShadowAttack:
 class ShadowClassifier(ShadowAttack):
     """A classifier that separates users inside from users outside shadow models, applied to the target.
 
+    Formula: s(u) = log-odds that a classifier gives (loss, confidence, entropy)_target, trained on the same features
+        of shadow models with labels in / out
     Source: Shokri et al. 2017, arXiv 1610.05820.
     Differs: shadows are trained on random halves of the users by coins that are independent of membership; features
     are loss, confidence and entropy averaged per user, not the output vector. It learns from the known users' coins
     only, so that an audited user's score does not depend on who else is audited.
+    Fails: Shadows have to be trained like the target: another recipe, or few shadows, and inside looks like outside.
     """
 
     classifier: Literal["logistic", "mlp", "forest"] = "logistic"
@@ -202,8 +205,10 @@ class ShadowClassifierForest(ShadowClassifier):
 class AttackR(ShadowAttack):
     """Share of shadow models without the user that predict the user worse than the target does.
 
+    Formula: s(u) = share of shadows without the user with log-odds below the target's
     Source: Ye et al. 2022, arXiv 2111.09679 (Attack R: reference models).
     Relations: `lira_offline` with the empirical distribution instead of a Gaussian; few shadows give few levels.
+    Fails: With K shadows there are about K / 2 + 1 different scores: ties everywhere, and no low false-alarm rate.
     """
 
     title: ClassVar[str] = "Attack R"
@@ -223,9 +228,13 @@ class Rmia(ShadowAttack):
     """Share of known held-out users over whom the user has a likelihood ratio above γ.
 
     A user's ratio is p / p̄, p̄ = ½[(1 + a)·mean p without the user + (1 − a)], on geometric-mean probabilities.
+    Formula: L(u) = p_target / ([(1 + a) mean p_out + 1 - a] / 2); s(u) = share of known held-out users z with L(u) /
+        L(z) > gamma
     Source: Zarifzadeh et al., ICML 2024, arXiv 2312.03262.
     Differs: averaged over the user's windows; a is fitted where the paper tunes it on a paired model, because the
     values for images (0.3) let 1 − a drown the small probabilities of titles.
+    Fails: It compares with the known held-out users: few of them give few levels, others than the audited a wrong
+        scale.
     """
 
     a: float | None = None
@@ -266,9 +275,11 @@ def _ratio(shadowed: Shadowed, gap: float, a: float) -> np.ndarray:
 class BaseShadows(ShadowAttack):
     """Log-likelihood under the target minus the logarithm of the mean likelihood under the shadows.
 
+    Formula: s(u) = log p_target - log(mean over shadows of p_k), p the geometric mean of token probabilities
     Source: Lassila et al. 2025, arXiv 2505.24089 (BASE).
     Differs: geometric-mean token probabilities, averaged over the user's windows, without a temperature.
     Relations: the offline form orders users as `rmia` with a = 1 does.
+    Fails: Half of the shadows met the user: the more of them learned the user by heart, the smaller the difference.
     """
 
     offline: bool = False

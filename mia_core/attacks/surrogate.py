@@ -23,10 +23,13 @@ class SurrogateFeatures(ShadowWorldAttack):
     Of an item of the history: cosine with the list's mean vector and with its first item, log popularity; of an item
     of the list: cosine with the history's mean vector and with its last item, log popularity. Each is pooled by mean,
     least, largest and last.
+    Formula: s(u) = log-odds of an MLP on (mean, least, largest, last) of cos and log popularity between each item of
+        the history and the list, and the other way round
     Source: after Zhu et al., WWW 2023, doi 10.1145/3543507.3583447 (ME-MIA).
     Differs: built after a third party's description, not after the paper, whose text was not at hand: what the paper
     calls its features may be others. Public item vectors stand for the surrogate recommender; features are standardised
     instead of batch-normalised; networks from several seeds instead of early stopping.
+    Fails: Built after a description of the paper, not the paper itself; else as `biased_mia`.
     """
 
     epochs: int = 100

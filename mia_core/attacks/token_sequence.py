@@ -9,7 +9,6 @@ import numpy as np
 
 from mia_core.attacks.contract import HONEST
 from mia_core.attacks.evidence import Evidence, Known
-from mia_core.models.classifiers import token_logits, train_token_networks
 
 LARGEST = 5.0
 """Statistics are cut off so many deviations from their mean."""
@@ -19,11 +18,15 @@ LARGEST = 5.0
 class TokenSequence:
     """Mean logit of small recurrent networks over the per-token statistics of target and base.
 
+    Formula: s(u) = mean over windows of GRU(x_1, ..., x_T), x_t = (log p, entropy, log rank, top p)_target and the
+        same less the base's, trained on known users
     Source: Ilić et al. 2026, arXiv 2604.03199 (LT-MIA: a sequence classifier over statistics of a fine-tuned model and
     of the model before).
     Differs: trained on this target's known users instead of on other fine-tuned models; a small GRU instead of a
     transformer; five statistics per token; logits are averaged over a user's windows and over seeds. Windows are
     weighted so that every known user counts the same.
+    Fails: A network on a few hundred windows learns by heart what it should generalise from; short titles give it no
+        sequence.
     """
 
     width: int = 16
@@ -47,6 +50,9 @@ class TokenSequence:
 
     def score(self, audited: Evidence, known: Known) -> np.ndarray:
         """(n_users,) mean logit."""
+        # torch takes seconds to load: an attack must not cost them before it runs.
+        from mia_core.models.classifiers import token_logits, train_token_networks
+
         user = known.evidence.user_index
         windows = np.bincount(user, minlength=len(known.member))
         weight = 1.0 / windows[user]

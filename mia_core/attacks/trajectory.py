@@ -12,19 +12,21 @@ from sklearn.preprocessing import StandardScaler
 from mia_core.attacks.contract import HONEST
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.fused import penalised_regression
+from mia_core.attacks.regression import fitted_logit
 from mia_core.errors import ModelError
-from mia_core.models.classifiers import fitted_logit
 
 
 @dataclass(frozen=True)
 class LossTrajectory:
     """Logistic regression on the loss under the target and its differences from a reference, epoch by epoch.
 
+    Formula: s(u) = w · (LL_target, LL_target - LL_reference after epoch 1, 2, ...) + w0, fitted on known users
     Source: Liu et al., CCS 2022, arXiv 2208.14933 (TrajectoryMIA).
     Differs: as many epochs as the soft reference is distilled for, not 100; a penalised regression instead of an MLP;
     fitted on the known users instead of a shadow model's; the penalty is chosen by cross-validation on them, where
     the released code keeps the epoch that is best on the test set.
     Relations: with the last epoch alone it is the difference between target and soft reference, learned.
+    Fails: Epochs of one reference are much alike, so that a few dozen known users hardly tell their weights apart.
     """
 
     title: ClassVar[str] = "Loss trajectory"

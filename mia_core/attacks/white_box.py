@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from mia_core.attacks.contract import HONEST
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.fused import penalised_regression
-from mia_core.models.classifiers import fitted_logit
+from mia_core.attacks.regression import fitted_logit
 
 NORMS = ("1", "2", "max")
 """Columns of the signal `gradient`."""
@@ -23,10 +23,14 @@ NORMS = ("1", "2", "max")
 class LayerProbe:
     """Penalised logistic regression on the hidden vectors of the one layer that tells known users apart best.
 
+    Formula: s(u) = w · PCA(mean hidden vector of layer l) + w0, l with the least cross-validated log loss on known
+        users
     Source: Ibanez-Lissen et al. 2024, arXiv 2411.19876 (LUMIA: linear probes on the mean activations of each layer).
     Differs: vectors are averaged per user and reduced to principal components; the layer is chosen by cross-validated
     log loss on the known users, not as the best one on those who are audited.
     Relations: `hidden` is the probe of the last layer.
+    Fails: As with `hidden`, vectors hold taste before they hold membership; the choice among many layers costs known
+        users.
     """
 
     components: int = 16
@@ -75,10 +79,12 @@ def _layers(evidence: Evidence) -> np.ndarray:
 class GradientNorm:
     """Minus the log norm of the loss gradient at the user's answers: what was learned asks for little change.
 
+    Formula: s(u) = -mean over windows of log |gradient of the loss on the answer w.r.t. the trained weights|
     Source: Nasr et al. 2019, arXiv 1812.00910; as a norm threshold, Wang et al. 2024, arXiv 2402.17012.
     Differs: the gradient is that of the trained weights alone (the adapter's, where there is one), and the log of its
     norm is averaged over a user's windows, so that one strange window does not outweigh the others.
     Sign: a norm is large for what is new, so the score is minus its log.
+    Fails: Popular items have small gradients for everybody; it needs the weights and a backward pass for each window.
     """
 
     norm: Literal["1", "2", "max"] = "2"

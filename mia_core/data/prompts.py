@@ -104,11 +104,24 @@ class PromptStyle:
 
 
 def _next_item(window: Sequence[Event], template: str, separator: str, liked_from: float) -> tuple[str, str]:
+    """A history of titles, the older first; the answer is the title that follows.
+
+    Formula: prompt = template with {history} = titles joined by the separator; answer = the next title
+    Source: next-item prompts as in P5, Geng et al., RecSys 2022, arXiv 2203.13366.
+    Fails: Titles that several items share cannot be told apart by what is written.
+    """
     history = separator.join(event.title for event in window[:-1])
     return template.replace("{history}", history), window[-1].title
 
 
 def _like_dislike(window: Sequence[Event], template: str, separator: str, liked_from: float) -> tuple[str, str]:
+    """Titles that were liked and disliked, and one more; the answer is Yes or No.
+
+    Formula: prompt = template with {liked}, {disliked}, {candidate}; answer = Yes if its rating is at least the median, else No
+    Source: Bao et al., RecSys 2023, arXiv 2305.00447 (TALLRec).
+    Fails: An answer of one word shows little of what was learned: attacks have one or two tokens to read.
+    """
+
     def titles(liked: bool) -> str:
         chosen = [e.title for e in window[:-1] if e.rating is not None and (e.rating >= liked_from) == liked]
         return separator.join(chosen) or "none"
@@ -124,6 +137,12 @@ SEPARATOR = "\x1f"
 
 
 def _whole_history(window: Sequence[Event], template: str, separator: str, liked_from: float) -> tuple[str, str]:
+    """All items of a history, each told from those before it; no words.
+
+    Formula: prompt = nothing; answer = the ids of the history in order
+    Source: sequential recommendation as in Kang and McAuley, ICDM 2018, arXiv 1808.09781.
+    Fails: One window per user: how evenly a user's history was learned does not show.
+    """
     return "", SEPARATOR.join(event.item for event in window)
 
 

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 class SpareTheRiskiest(TrainingDefense):
     """Leaves the users at most risk out of training. They stay members of the audit: it shows whether they are still found.
 
+    Formula: risk(u) = regression on the history, fitted on known members; the share with the highest risk is not
+        trained on
     Source: choosing by a risk score whom to protect, as RecPS (arXiv 2507.18365) proposes; the onion effect that it may have
         after Carlini et al. 2022, arXiv 2206.10469. Differs: the risk is foretold from a user's history by a regression on
         known members, see `mia_core.risk`, so that being spared says nothing of anybody audited.
+    Fails: When the most exposed are gone others are the most exposed (the onion effect), and being spared itself says
+        something about a person.
     """
 
     share: float = 0.1

@@ -35,7 +35,9 @@ def _served(model: Any, change: Callable[[Any], Any], seed: int) -> Any:
 class Temperature(ServingDefense):
     """Shows softmax(logits / temperature): the order of the answers stays, how sure the model is of them does not.
 
+    Formula: p = softmax(z / T)
     Source: Hinton, Vinyals, Dean 2015, arXiv 1503.02531 (temperature); Shokri et al. 2017, arXiv 1610.05820 (as a defence).
+    Fails: The order of the answers stays; whoever knows T undoes it.
     """
 
     temperature: float = 2.0
@@ -62,8 +64,10 @@ class Temperature(ServingDefense):
 class Rounding(ServingDefense):
     """Shows probabilities with few decimals.
 
+    Formula: p = round(p, d), the rest shared evenly by what rounded to 0
     Source: Shokri et al. 2017, arXiv 1610.05820 (coarsened prediction vectors).
     Differs: tokens that round to 0 share what is left over evenly, so that a likelihood of the answer exists.
+    Fails: The likeliest answers and their order remain, and these are enough for attacks on lists.
     """
 
     digits: int = 2
@@ -88,8 +92,10 @@ class Rounding(ServingDefense):
 class TopK(ServingDefense):
     """Shows the probabilities of the likeliest tokens alone.
 
+    Formula: p_v = p_v for the k likeliest, else an even share of the rest
     Source: Shokri et al. 2017, arXiv 1610.05820 (prediction vector restricted to the top k classes).
     Differs: the other tokens share the rest evenly, so that a likelihood of the answer exists.
+    Fails: What is likeliest is just what a model has learned best: attacks on the top answers lose nothing.
     """
 
     k: int = 5
@@ -122,9 +128,11 @@ class OutputNoise(ServingDefense):
 
     The likeliest answer stays the likeliest; the same question always gets the same answer.
 
+    Formula: log p bent by a reversed sigmoid of itself with strength beta, the likeliest answer kept
     Source: Lee, Edwards, Molloy, Su 2018, arXiv 1806.00054 (reverse sigmoid).
     Differs: made against model stealing, tried here against membership inference; beta is shared among all tokens, see
     `reverse_sigmoid`.
+    Fails: The same question gets the same answer, so that an attack fitted to bent answers learns to read them.
     """
 
     beta: float = 0.5
@@ -159,9 +167,11 @@ class OutputNoise(ServingDefense):
 class PopularityRandomisation(ServingDefense):
     """Draws each list at random from more items than it holds, still best first.
 
+    Formula: list = n items drawn from the best N for the person, best first
     Source: Zhang et al., CCS 2021, arXiv 2109.08045.
     Differs: everybody's lists are drawn so, and from the best items for them; there, lists of non-members alone, from the
     most popular items.
+    Fails: With one recommender for everybody nothing in it depends on who was trained on; recommendations get worse.
     """
 
     candidates: int = 300
@@ -202,8 +212,10 @@ class PopularityRandomisation(ServingDefense):
 class ListShuffle(ServingDefense):
     """Serves each list in an order drawn at random: the same list to the same history, so that asking twice tells nothing.
 
+    Formula: list = a random order of the same items, the same for the same history
     Relations: attacks that read a list as a set see no difference.
     Source: studied beside popularity randomisation, Zhang et al., CCS 2021, arXiv 2109.08045.
+    Fails: Attacks that read a list as a set see no difference.
     """
 
     name: ClassVar[str] = "list_shuffle"

@@ -107,7 +107,11 @@ class DpSgd(PrivateTraining):
 class DpSgdUser(DpSgd):
     """Differentially private training in which the protected unit is everything of one user.
 
+    Formula: each step: g = (sum over drawn users of clip(g_u, C) + N(0, (sigma C)² I)) / expected users; epsilon from
+        sigma, sampling rate, steps and delta
     Source: Abadi et al. 2016, arXiv 1607.00133 (DP-SGD); Chua et al. 2024, arXiv 2406.14322 (users as units).
+    Fails: Recommendations get worse, the more the fewer the members; the promise holds for the training that was
+        counted, not for what else was learned from the same people.
     """
 
     name: ClassVar[str] = "dp_sgd_user"
@@ -127,7 +131,10 @@ class DpSgdUser(DpSgd):
 class DpSgdRecord(DpSgd):
     """Differentially private training in which the protected unit is one window: somebody with several has a weaker bound.
 
+    Formula: each step: g = (sum over drawn windows of clip(g_w, C) + N(0, (sigma C)² I)) / expected windows
     Source: Abadi et al. 2016, arXiv 1607.00133.
+    Fails: A person with k windows is protected about k times less than one window is; the share found at few false
+        alarms can even rise.
     """
 
     name: ClassVar[str] = "dp_sgd_record"
@@ -145,7 +152,9 @@ class DpSgdRecord(DpSgd):
 class ClipOnly(PrivateTraining):
     """Per-user clipping of DP-SGD without its noise: no privacy guarantee, but a check of what the noise is needed for.
 
+    Formula: each step: g = sum over drawn users of clip(g_u, C) / expected users
     Source: Kandpal et al. 2024, arXiv 2310.09266 (gradient clipping as a mitigation).
+    Fails: Without noise the trained weights still depend on every person: no guarantee, and no measured effect.
     """
 
     clip: float = 1.0
@@ -171,7 +180,9 @@ class ClipOnly(PrivateTraining):
 class NoiseOnly(PrivateTraining):
     """The noise of DP-SGD without its clipping: no privacy guarantee, for one person's gradient may outgrow any noise.
 
+    Formula: each step: g = (sum over drawn users of g_u + N(0, s² I)) / expected users
     Source: Abadi et al. 2016, arXiv 1607.00133, with its clipping left out.
+    Fails: Nobody's share is limited, so that a person with unusual data stays visible through the noise.
     """
 
     noise_multiplier: float = 1.0
@@ -202,7 +213,9 @@ class NoiseOnly(PrivateTraining):
 class CapRecords(TrainingDefense):
     """Trains on a few windows of everybody, drawn at random; the audit still asks about all of them.
 
+    Formula: windows of u in training = at most k, drawn at random
     Source: Kandpal et al. 2024, arXiv 2310.09266 (capping each user's contribution).
+    Fails: The windows that stay are learned as before: people with few windows gain nothing.
     """
 
     records: int = 1
@@ -250,8 +263,10 @@ class Deduplicate(TrainingDefense):
     Windows are gone through in an order drawn at random; one goes if a window that stayed is a copy of it. So no two that
     stay are copies, and each that goes has a copy that stays. Somebody whose every window goes is not trained on.
 
+    Formula: a window goes if cos(items, items of one that stayed) >= the threshold
     Source: Lee et al. 2022, arXiv 2107.06499 (near duplicates by the overlap of sets).
     Differs: exact cosine of the sets of items instead of hashes.
+    Fails: Where nobody repeats anybody there is nothing to take out.
     """
 
     similarity: float = 1.0
@@ -326,9 +341,12 @@ def _item_sets(samples: Samples, order: np.ndarray) -> scipy.sparse.csr_array:
 class EarlyStopping(TrainingDefense):
     """Ends training when it no longer helps public users, whose windows are held back from it.
 
+    Formula: stop once the loss on held-back public windows has not fallen for so many epochs
     Source: Kandpal et al. 2024, arXiv 2310.09266 (early stopping as a mitigation).
     Differs: the held-back users are those who pre-trained an offline base, which therefore knows them: it stops sooner than
     with people it never met.
+    Fails: Most of what leaks is learned early; and people who trained the base make it stop sooner than strangers
+        would.
     """
 
     patience: int = 1
@@ -367,7 +385,9 @@ class EarlyStopping(TrainingDefense):
 class FewerEpochs(TrainingDefense):
     """Goes through the training data fewer times; the learning rate falls to 0 over these.
 
+    Formula: epochs of fine-tuning = n
     Source: Kandpal et al. 2024, arXiv 2310.09266 (leakage by share of the training).
+    Fails: Most of what leaks is learned in the first epochs, when the recommendations get better as well.
     """
 
     share: float = 0.5
@@ -422,8 +442,11 @@ class LoraDefense(TrainingDefense):
 class LoraRank(TrainingDefense):
     """Adapters of low rank, instead of whole weights or of larger adapters.
 
+    Formula: W = W_0 + (alpha / r) B A, with r rows
     Source: Wang, Li 2025, arXiv 2506.20856 (adapters against full tuning).
     Differs: where there were adapters, alpha is lowered with the rank, so that what one learns is weighed as before.
+    Fails: Few numbers are enough to remember the most unusual people: what is left at low false-alarm rates is
+        theirs.
     """
 
     rank: int = 4
@@ -460,7 +483,9 @@ class LoraRank(TrainingDefense):
 class LoraDropout(LoraDefense):
     """Leaves out random parts of what goes into the adapters in every step of training.
 
+    Formula: in training: W x = W_0 x + (alpha / r) B A dropout(x)
     Source: Ran et al. 2025, arXiv 2507.18302.
+    Fails: It slows learning by heart but does not end it: with more epochs the effect goes.
     """
 
     dropout: float = 0.3
@@ -492,8 +517,10 @@ class LoraDropout(LoraDefense):
 class SkipLayers(TrainingDefense):
     """Leaves the last blocks of each stack as they were before fine-tuning, adapters in them included.
 
+    Formula: W_l stays W_l before fine-tuning, for the topmost l
     Source: Ran et al. 2025, arXiv 2507.18302 (layers left out of fine-tuning).
     Differs: always the topmost ones; embeddings and the last norm are tuned as before, where the whole model is.
+    Fails: The layers below learn what the frozen ones do not; with embeddings tuned, rare items are learned there.
     """
 
     layers: int = 1
@@ -543,7 +570,9 @@ class SkipLayers(TrainingDefense):
 class WeightDecay(TrainingDefense):
     """Pulls the trained weights towards 0 in every step.
 
+    Formula: each step: W = (1 - lr · lambda) W - lr · step
     Source: Loshchilov, Hutter 2019, arXiv 1711.05101 (decoupled weight decay).
+    Fails: It keeps all weights small and no single person out of them.
     """
 
     weight_decay: float = 0.1
@@ -573,7 +602,9 @@ class WeightDecay(TrainingDefense):
 class LabelSmoothing(TrainingDefense):
     """Trains towards the true answer with a little of every other answer mixed in.
 
+    Formula: loss = (1 - e) · CE(true answer) + e · mean over the vocabulary of CE
     Source: Szegedy et al. 2016, arXiv 1512.00567.
+    Fails: It changes which statistic gives members away, not whether one does: look at all attacks.
     """
 
     smoothing: float = 0.1

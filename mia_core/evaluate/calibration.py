@@ -18,6 +18,7 @@ def p_values(
 ) -> np.ndarray:
     """Conformal p-value of each user: (1 + calibration users with a higher score) / (calibration users + 1).
 
+    Formula: p(u) = (1 + calibration users with s >= s(u)) / (calibration users + 1)
     Args:
         scores: (k,) higher = likelier member; NaN = could not be scored.
         calibration_scores: (n,) scores of held-out users, scored the same way; NaN ones are left out.
@@ -28,6 +29,8 @@ def p_values(
         (k,) in [1/(n+1), 1]; NaN for users without a score, or with nobody to be compared with.
     Source: Bates, Candès, Lei, Romano & Sesia, Annals of Statistics 51 (2023), arXiv 2104.08279, eq. 3.
     Differs: ties at random instead of all counted as higher.
+    Fails: It holds if the person, were they not a member, were like the calibration users. It is no probability of
+        membership, and with n of them no p is below 1 / (n + 1).
     """
     scores = np.asarray(scores, dtype=float)
     calibration_scores = np.asarray(calibration_scores, dtype=float)
@@ -55,6 +58,7 @@ def mondrian_p_values(
 ) -> np.ndarray:
     """Conformal p-value of each user against the calibration users of the same stratum only.
 
+    Formula: p(u) = (1 + calibration users of u's stratum with s >= s(u)) / (calibration users of the stratum + 1)
     Args:
         scores: as in `p_values`.
         calibration_scores: as in `p_values`.
@@ -68,6 +72,7 @@ def mondrian_p_values(
     Source: Vovk, Lindsay, Nouretdinov & Gammerman, "Mondrian confidence machine" (2003); Vovk, Gammerman & Shafer,
         Algorithmic Learning in a Random World (2005), §4.5.
     Relations: equals `p_values` where there is one stratum.
+    Fails: A stratum holds few users, so that no p there is small.
     """
     scores, calibration_scores = np.asarray(scores, dtype=float), np.asarray(calibration_scores, dtype=float)
     stratum, calibration_stratum = np.asarray(stratum), np.asarray(calibration_stratum)

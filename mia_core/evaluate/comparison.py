@@ -33,6 +33,8 @@ def max_statistic(
 ) -> dict[str, float]:
     """Adjusted p-value of each attack: how often would the best of all of them do as well by chance?
 
+    Formula: adjusted p of an attack = P(max over attacks of the standardised AUC under permuted membership >= its
+        own)
     Args:
         scores_by_attack: (n,) scores of each attack on the same users, higher = likelier member; NaN ones count neither way.
         is_member: (n,) the truth.
@@ -43,6 +45,7 @@ def max_statistic(
         one p-value per attack. The chance that any attack without signal falls below α is at most α, however the
         attacks depend on one another. NaN for an attack whose scores are all equal or missing.
     Source: Westfall & Young, Resampling-Based Multiple Testing (1993), single-step maxT.
+    Fails: It guards against choosing the best of many; a weak attack among many strong ones has little power.
     """
     is_member = np.asarray(is_member, dtype=bool)
     columns = [_centred_ranks(np.asarray(scores, dtype=float)) for scores in scores_by_attack.values()]
@@ -79,6 +82,7 @@ def delong_difference(
 ) -> Difference:
     """How much larger the AUC of one attack is than that of another, with limits.
 
+    Formula: AUC_1 - AUC_2, limits from those of each and the correlation of their placements
     Args:
         scores: (n,) of the first attack; users whom either attack could not score are left out.
         other_scores: (n,) of the second one, on the same users.
@@ -89,6 +93,7 @@ def delong_difference(
     Source: correlation of the two AUCs: DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988). Limits from those of each
         AUC: Zou, Psychological Methods 12 (2007).
     Differs: DeLong's own limits shrink to a point where both attacks separate the users perfectly; these do not.
+    Fails: Two attacks near 1 have too little spread for it.
     """
     both = np.column_stack([scores, other_scores]).astype(float)
     is_member = np.asarray(is_member, dtype=bool)
@@ -120,3 +125,57 @@ def _correlation(members: np.ndarray, held_out: np.ndarray) -> float:
     covariance = np.cov(wins.T) / (m * n * n) + np.cov(losses.T) / (n * m * m)
     variances = np.diag(covariance)
     return float(covariance[0, 1] / math.sqrt(variances.prod())) if variances.min() > 0 else 0.0
+
+
+def tpr_difference(
+    scores: np.ndarray,
+    other_scores: np.ndarray,
+    is_member: np.ndarray,
+    level: float,
+    confidence: float,
+    resamples: int,
+    rng: np.random.Generator,
+) -> Difference:
+    """How much larger a share of the members the first finds than the second, each at its own threshold for one FPR.
+
+    Formula: TPR_1 at f - TPR_2 at f, resampling users, the same ones for both
+    Args:
+        scores: (n,) of the first; users whom either could not score are left out.
+        other_scores: (n,) of the second, on the same users.
+        is_member: (n,) the truth.
+        level: the share f of held-out users that may be flagged wrongly.
+        confidence: of the interval.
+        resamples: of the users; each then counts a Poisson number of times, 1 on average.
+        rng: draws them.
+    Returns:
+        the difference and its limits; NaN without users of both kinds.
+    Source: Poisson bootstrap: Chamandy et al., Google technical report (2012).
+    Fails: Where so few held-out users may be flagged that one of them decides, the limits are wide, and rightly so.
+    """
+    both = np.column_stack([scores, other_scores]).astype(float)
+    is_member = np.asarray(is_member, dtype=bool)
+    scored = ~np.isnan(both).any(axis=1)
+    members, held_out = both[scored & is_member], both[scored & ~is_member]
+    if len(members) == 0 or len(held_out) == 0:
+        return Difference(math.nan, math.nan, math.nan, int(scored.sum()))
+    # Sorted once: a resample only changes how often each user counts.
+    order = [(np.argsort(-members[:, k]), np.argsort(-held_out[:, k])) for k in (0, 1)]
+
+    def rate(k: int, of_members: np.ndarray, of_held_out: np.ndarray) -> float:
+        by_member, by_held_out = order[k]
+        alarms = np.cumsum(of_held_out[by_held_out])
+        stop = int(np.searchsorted(alarms, math.floor(level * alarms[-1] + 1e-9), side="right"))
+        threshold = held_out[by_held_out[min(stop, len(held_out) - 1)], k]
+        passed = int(np.searchsorted(-members[by_member, k], -threshold, side="left"))
+        weights = of_members[by_member]
+        return float(weights[:passed].sum() / max(1, weights.sum()))
+
+    once = np.ones(len(members), np.int64), np.ones(len(held_out), np.int64)
+    value = rate(0, *once) - rate(1, *once)
+    drawn = []
+    for _ in range(resamples):
+        counts = rng.poisson(1.0, len(members)), rng.poisson(1.0, len(held_out))
+        drawn.append(rate(0, *counts) - rate(1, *counts))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return Difference(value, float(min(low, value)), float(max(high, value)), int(scored.sum()))

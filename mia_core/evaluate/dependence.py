@@ -22,6 +22,7 @@ class Spread(NamedTuple):
 def intraclass_correlation(values: np.ndarray, user_index: np.ndarray) -> float:
     """Share of the variance between windows that lies between users.
 
+    Formula: rho = (MS_between - MS_within) / (MS_between + (m - 1) MS_within), m windows per user
     Args:
         values: (n,) score of each window, of held-out users; NaN ones are left out.
         user_index: (n,) its user, an integer.
@@ -30,6 +31,7 @@ def intraclass_correlation(values: np.ndarray, user_index: np.ndarray) -> float:
         fewer than two users, without a second window of any user, or without any variance.
     Source: Shrout & Fleiss, Psychological Bulletin 86 (1979), ICC(1,1); users with unequally many windows: Donner & Koval,
         Biometrics 36 (1980).
+    Fails: It is estimated on held-out users, and rough where most have one or two windows.
     """
     values, user_index = np.asarray(values, dtype=float), np.asarray(user_index)
     scored = ~np.isnan(values)
@@ -49,12 +51,14 @@ def intraclass_correlation(values: np.ndarray, user_index: np.ndarray) -> float:
 def effective_windows(windows: np.ndarray | float, correlation: float) -> np.ndarray:
     """Independent windows that say as much as so many correlated ones.
 
+    Formula: m_eff = m / (1 + (m - 1) rho)
     Args:
         windows: of each user.
         correlation: within a user, see `intraclass_correlation`; a negative estimate counts as 0.
     Returns:
         at most `windows`, and at most 1/correlation.
     Source: Kish, Survey Sampling (1965): the design effect.
+    Fails: As good as rho, which is itself an estimate.
     """
     windows = np.asarray(windows, dtype=float)
     return windows / (1 + (windows - 1) * max(correlation, 0.0))

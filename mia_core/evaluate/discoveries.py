@@ -52,6 +52,7 @@ class Precision(NamedTuple):
 def benjamini_hochberg(p: np.ndarray, q: float) -> np.ndarray:
     """Whom to name so that on average at most a share q of the named are wrong.
 
+    Formula: name the k smallest p-values, k the largest with p_(k) <= q k / m
     Args:
         p: (m,) p-values; users without one (NaN) are not named and do not count.
         q: the false discovery rate, above 0 and at most 1.
@@ -59,6 +60,8 @@ def benjamini_hochberg(p: np.ndarray, q: float) -> np.ndarray:
         (m,) True for named users.
     Source: Benjamini & Hochberg, JRSS B 57 (1995); right for conformal p-values: Bates et al., Annals of Statistics 51
         (2023), arXiv 2104.08279, theorem 2.
+    Fails: It bounds an average over many lists, not how many of this list are wrong; with few calibration users
+        nobody can be named.
     """
     p = np.asarray(p, dtype=float)
     ordered = np.sort(p[~np.isnan(p)])
@@ -91,6 +94,7 @@ def smallest_namable(n_calibration: int, m_users: int, q: float) -> Resolution:
 def wrong_at_most(p: np.ndarray, n_calibration: int, confidence: float) -> np.ndarray:
     """How many of the k likeliest members are held-out users, at most: for every k at once.
 
+    Formula: V(k) <= bound for all k at once, with the given confidence, by the joint law of conformal p-values
     Args:
         p: p-values of all judged users against the same calibration users (`calibration.p_values`); NaN ones are left out.
         n_calibration: how many calibration users.
@@ -101,6 +105,7 @@ def wrong_at_most(p: np.ndarray, n_calibration: int, confidence: float) -> np.nd
         2026, arXiv 2605.20726 (envelope, simultaneous bound); Goeman & Solari, Statistical Science 26 (2011) (any list).
     Differs: the envelope is not simulated: exact limits at thresholds that grow by a quarter from 1/(n+1) on, by Bonferroni.
         What is certain to be a member is taken from the number of held-out users, and the envelope drawn again.
+    Fails: The price of holding for every length of the list is a bound that is loose for short ones.
     """
     ordered = np.sort(np.asarray(p, dtype=float))
     ordered = ordered[~np.isnan(ordered)]
@@ -132,12 +137,14 @@ def _false_positive_limits(ranks: np.ndarray, n: int, held_out: int, risk: float
 def likelihood_ratio(true_positives: tuple[int, int], false_positives: tuple[int, int], confidence: float) -> Ratio:
     """TPR/FPR at one threshold, fixed beforehand, with limits.
 
+    Formula: LR = P(flag | member) / P(flag | held-out)
     Args:
         true_positives: flagged members and all members.
         false_positives: flagged held-out users and all held-out users.
         confidence: of the limits: exact ones of both rates, by Bonferroni.
     Returns:
         infinite where no held-out user was flagged; NaN where nobody was.
+    Fails: Where no held-out user was flagged it has a lower limit only.
     """
     (hits, m), (alarms, n) = true_positives, false_positives
     (tpr_low, tpr_high), (fpr_low, fpr_high) = (
@@ -150,10 +157,12 @@ def likelihood_ratio(true_positives: tuple[int, int], false_positives: tuple[int
 def posterior(prior: float, ratio: Ratio) -> Posterior:
     """Probability that a flagged user is a member, once the reader has chosen how likely that was before.
 
+    Formula: P(member | flag) = prior · LR / (prior · LR + 1 - prior)
     Args:
         prior: probability of membership before the audit, from 0 to 1.
         ratio: of the threshold that flagged the user, see `likelihood_ratio`.
     Source: Bayes. At a TPR of 5%, an FPR of 1% and a prior of 1% it is 4.8%.
+    Fails: It is as good as the prior, which no audit can give.
     """
     value, low, high = (_update(prior, factor) for factor in ratio)
     found = "no flagged user to learn from" if math.isnan(value) else f"{100 * value:.3g}%"
@@ -180,6 +189,8 @@ def precision_at_recall(
 ) -> list[Precision]:
     """Share of members in the smallest top of the ranking that holds a given share of all members.
 
+    Formula: precision at r = members among the top users that hold the share r of all members, over the number of
+        these
     Args:
         scores: (n,) higher = likelier member; NaN ones are left out.
         is_member: (n,) the truth.
@@ -191,6 +202,7 @@ def precision_at_recall(
         one per recall, NaN without users of both kinds. Depends on the share of members among the audited users, here
         about half: among all customers it is lower (see `posterior`).
     Relations: the same limits as the TPR at a fixed FPR, with the two kinds of user exchanged.
+    Fails: It is about these users, half of whom are members; among other people with fewer members it is lower.
     """
     scores, is_member = np.asarray(scores, dtype=float), np.asarray(is_member, dtype=bool)
     scored = ~np.isnan(scores)

@@ -46,6 +46,8 @@ def blind_gate(
     classifiers that learned from all blocks before it. Whatever they learned, the labels of the next block are still
     fresh coin flips, so members rank no higher in it than chance allows; the rank sums of all blocks are added up.
 
+    Formula: p = 3 · the smallest of: adjusted p of the best single covariate, p of boosting over blocks, p of the bag
+        of items over blocks
     Args:
         covariates: (n, c) what is known of each user without a model; may hold NaN.
         items: the items of each user, or a sparse (n, items) matrix.
@@ -57,6 +59,8 @@ def blind_gate(
     Differs: out-of-fold scores of cross-validation depend on one another through shared labels; here each score depends on
         earlier labels only, which makes the test valid with no permutation of the fits. Of users with the same items, who
         share one coin, only one is judged.
+    Fails: It finds only what these covariates and two kinds of classifier can see; a split that differs otherwise
+        passes.
     """
     bag = _bag(items)
     first = _first_of_each(bag)
@@ -152,6 +156,7 @@ def placebo_gate(
 ) -> Gate:
     """Does any attack tell members from others where the target has seen none of them?
 
+    Formula: p = P(max over attacks of |AUC - 1/2| under permuted membership >= the observed one)
     Args:
         scores_by_attack: (n,) scores of each honest attack in the null world.
         is_member: (n,) the coins of the real world, which mean nothing in the null world.
@@ -159,6 +164,8 @@ def placebo_gate(
             not run.
         rng: permutes the users.
     Source: see `comparison.max_statistic`, two-sided.
+    Fails: It shows that no attack finds anything where there is nothing; few users leave room for a small leak in the
+        line itself.
     """
     is_member = np.asarray(is_member, dtype=bool)
     adjusted = max_statistic(scores_by_attack, is_member, PERMUTATIONS, rng, two_sided=True)
@@ -220,6 +227,8 @@ def null_gate(
     distribution, and the rates of p ≤ 5% and p ≤ 1%. As all p-values together are uniform by construction, those of
     the groups are exactly as far from uniform as if they were dealt out at random: the limits come from dealing anew.
 
+    Formula: largest Kolmogorov-Smirnov distance, and largest deviations of the shares of p <= 5% and p <= 1%, over
+        all groups, against p-values dealt anew
     Args:
         p_values: (n,) of held-out users, each judged against the others; NaN ones are left out.
         history_length: (n,) of these users.
@@ -229,6 +238,7 @@ def null_gate(
     Differs: exact binomial limits would be too wide, for drawing without replacement varies less.
     Relations: with a single group the gate cannot fail, and says so. `calibration.mondrian_p_values` are uniform
         within each stratum.
+    Fails: Groups of other properties than history length and popularity are not looked at.
     """
     p_values = np.asarray(p_values, dtype=float)
     scored = ~np.isnan(p_values)

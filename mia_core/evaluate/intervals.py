@@ -14,8 +14,10 @@ Interval = tuple[float, float]
 def binomial_interval(successes: int, trials: int, confidence: float) -> Interval:
     """Exact limits of a rate; (0, 1) without trials.
 
+    Formula: limits p with P(X >= k | n, p) = alpha / 2 and P(X <= k | n, p) = alpha / 2
     Source: Clopper & Pearson, Biometrika 26 (1934).
     Relations: conservative for a sum of unlike coins, such as accuracy over two classes of fixed size (Hoeffding 1956).
+    Fails: It is wide: never less sure than it says, often more.
     """
     if trials == 0:
         return 0.0, 1.0
@@ -47,6 +49,7 @@ def combined_interval(
 def auc_interval(members: np.ndarray, held_out: np.ndarray, confidence: float) -> tuple[float, float, float]:
     """AUC (ties count one half) and its limits.
 
+    Formula: AUC = P(s_member > s_held_out) + P(equal) / 2
     Args:
         members: scores of the members, at least one, none NaN.
         held_out: scores of the held-out users, at least one, none NaN.
@@ -57,6 +60,8 @@ def auc_interval(members: np.ndarray, held_out: np.ndarray, confidence: float) -
         the wrong side: Wilson's limit with the largest variance an AUC can have, AUC·(1 − AUC) / min(m, n) (Birnbaum &
         Klose 1957). Simulated coverage of 95% intervals: 94% to 98%, 90% at worst (one member in a thousand is unlike
         the others).
+    Fails: A mean over all thresholds: a high AUC can go with nobody found at a false-alarm rate that matters to a
+        named person.
     """
     m, n = len(members), len(held_out)
     ranks = stats.rankdata(np.concatenate([members, held_out]))
@@ -91,6 +96,8 @@ def tpr_interval(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Largest TPR at an FPR of at most each level, and its limits.
 
+    Formula: TPR at f = the largest P(s >= t | member) over thresholds t with at most f of the held-out users at or
+        above t
     Args:
         members: m scores, none NaN.
         held_out: n scores, none NaN.
@@ -106,6 +113,7 @@ def tpr_interval(
         rank; the lower limit takes the upper one, the upper limit the lower one. The members' rate there is drawn from
         its Beta distribution (Jeffreys), which, unlike resampling members, does not shrink to a point at 0 or 1.
         Simulated coverage of 95% intervals: 94% to 99%.
+    Fails: With n held-out users nothing is known below about 3 / n; what they cannot resolve has no value.
     """
     m, n = len(members), len(held_out)
     descending = np.sort(held_out)[::-1]
@@ -125,6 +133,7 @@ def tpr_interval(
 def fpr_limit(held_out: np.ndarray, level: float, confidence: float) -> float:
     """One-sided upper limit of the true FPR at the threshold behind `tpr_interval` at this level.
 
+    Formula: the f with P(at most k of n held-out users at or above t | f) = 1 - confidence
     Args:
         held_out: n scores, none NaN.
         level: from 0 to below 1.
@@ -133,6 +142,7 @@ def fpr_limit(held_out: np.ndarray, level: float, confidence: float) -> float:
     Relations: exact though the same users chose the threshold: the share of all users above the (k + 1)-th highest of n
         scores is Beta(k + 1, n − k), whose quantile this limit is. With ties k is random; simulated coverage of 95%
         limits is then 93% to 100%.
+    Fails: It holds for a threshold that was fixed on other users.
     """
     n = len(held_out)
     threshold = np.sort(held_out)[n - 1 - math.floor(level * n + 1e-9)]
@@ -143,8 +153,10 @@ def fpr_limit(held_out: np.ndarray, level: float, confidence: float) -> float:
 def mean_interval(values: np.ndarray, confidence: float, resamples: int, seed: int) -> tuple[float, float, float]:
     """Mean over users and its limits: exact for hits and misses, else the bootstrap; NaN values are left out.
 
+    Formula: mean over users; limits: exact for hits and misses, else quantiles of resampled means
     Returns:
         mean, low, high; all NaN when no value is left.
+    Fails: With a handful of users resampling is too sure of itself.
     """
     values = np.asarray(values, dtype=float)
     values = values[~np.isnan(values)]

@@ -31,9 +31,11 @@ class Dip(NamedTuple):
 def dip_test(values: np.ndarray) -> Dip:
     """Tests whether values come from a distribution with a single mode; NaN values are left out.
 
+    Formula: dip = sup |F_n - nearest unimodal F|; p from uniform samples of the same size
     Source: Hartigan & Hartigan, The Dip Test of Unimodality, Annals of Statistics 13 (1985).
     Differs: the p-value is simulated, 1,000 times, from the uniform distribution (the least favourable with one mode, so the test
         is conservative) of the same size, or of size 400 on the scale of the square root of n.
+    Fails: It says that there is more than one mode, not how many nor why.
     """
     values = np.asarray(values, dtype=float)
     values = values[~np.isnan(values)]

@@ -45,6 +45,7 @@ def epsilon_clopper_pearson(
 ) -> EpsilonBound:
     """Lower bound from exact limits of TPR and FPR: ε ≥ log((TPR − δ)/FPR).
 
+    Formula: epsilon >= log((TPR_low - delta) / FPR_high), exact limits, Bonferroni over thresholds
     Args:
         scores: (n,) higher = likelier member; NaN ones are left out.
         is_member: (n,) the truth.
@@ -57,6 +58,7 @@ def epsilon_clopper_pearson(
     Differs: users of one training run stand for runs, as if their scores were independent given who was a member.
         `epsilon_one_run` needs no such assumption. The limit of the FPR above a held-out user of fixed rank is exact
         too: the tail beyond an order statistic has a Beta distribution.
+    Fails: A low bound is no evidence of safety: another attack may do better, and few users cap it.
     """
     scores, is_member = np.asarray(scores, dtype=float), np.asarray(is_member, dtype=bool)
     scored = ~np.isnan(scores)
@@ -98,6 +100,8 @@ def epsilon_one_run(
 ) -> EpsilonBound:
     """Lower bound from guesses about the users of one training run, each included by its own fair coin.
 
+    Formula: epsilon = the smallest with P(Binomial(r, e^epsilon / (1 + e^epsilon)) >= v) + a term in delta >= 1 -
+        confidence, v of r guesses right
     Args:
         scores: (n,) higher = likelier member; NaN ones are never guessed.
         is_member: (n,) the truth.
@@ -107,6 +111,7 @@ def epsilon_one_run(
         candidates: how many users to guess as members (the highest) and as held-out (the lowest), chosen without looking at
             `is_member`; several are corrected for by Bonferroni. None: `SHARES` of the users, half of them at each end.
     Source: Steinke, Nasr & Jagielski, NeurIPS 2023, arXiv 2305.08846, theorem 5.2.
+    Fails: A low bound is no evidence of safety; it needs fair, independent coins.
     """
     return _best_of_guesses(scores, is_member, delta, confidence, rng, candidates, epsilon_of_guesses)
 
@@ -121,12 +126,15 @@ def epsilon_f_dp(
 ) -> EpsilonBound:
     """As `epsilon_one_run`, if the training is Gaussian-private: tighter, but only then.
 
+    Formula: mu = the smallest for which v right guesses of r are not too surprising; epsilon(delta) of the Gaussian
+        mechanism with that mu
     Args:
         scores: as in `epsilon_one_run`; so are all others.
         delta: above 0: no Gaussian mechanism is private with δ = 0.
     Source: Mahloujifar, Melis & Chaudhuri, ICML 2025, arXiv 2410.22235; epsilon of a Gaussian mechanism: Balle & Wang, ICML
         2018, arXiv 1805.06530.
     Relations: the bound holds for trainings whose trade-off curve is that of a Gaussian mechanism, such as (nearly) DP-SGD.
+    Fails: It holds only if the training is Gaussian-private; else it may be too high.
     """
 
     def bound(correct: int, guesses: int, users: int, delta: float, confidence: float) -> float:

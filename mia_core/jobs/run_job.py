@@ -18,11 +18,12 @@ from typing import Any
 
 from mia_core.errors import Cancelled, MemberScopeError, NotFound
 from mia_core.experiment import Runtime, parse_experiment
+from mia_core.jobs.places import place
 from mia_core.jobs.progress import JobProgress
 from mia_core.jobs.queue import Queue
 from mia_core.keys import content_key
 from mia_core.report.results import Flag, LookupResult, WithoutResult, WithoutRow
-from mia_core.store import Store
+from mia_core.store import Store, home_folder
 
 HEARTBEAT_SECONDS = 2.0
 
@@ -132,7 +133,8 @@ def run_job(home: Path, job_id: str) -> int:
     threading.Thread(target=_beat, args=(queue, job_id), daemon=True).start()
     try:
         store = Store(home)
-        queue.finish(job_id, KINDS[job.kind](job.payload, store, JobProgress(queue, job_id)))
+        with place(home_folder() / "places"):
+            queue.finish(job_id, KINDS[job.kind](job.payload, store, JobProgress(queue, job_id)))
     except Cancelled:
         queue.cancelled(job_id)
         return Cancelled.exit_code
@@ -164,8 +166,8 @@ def _beat(queue: Queue, job_id: str) -> None:
 def _log(error: BaseException) -> None:
     """Where an unexpected error happened, without its message: that may hold somebody's data."""
     print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {type(error).__name__}", file=sys.stderr)  # noqa: T201
-    for place in traceback.extract_tb(error.__traceback__):
-        print(f"  {place.filename}:{place.lineno} in {place.name}", file=sys.stderr)  # noqa: T201
+    for at in traceback.extract_tb(error.__traceback__):
+        print(f"  {at.filename}:{at.lineno} in {at.name}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from mia_core.jobs.places import AT_ONCE
 from mia_core.jobs.queue import Job, Queue
 
 POLL_SECONDS = float(os.environ.get("MIA_POLL_SECONDS", "0.5"))
 IDLE_SECONDS = float(os.environ.get("MIA_IDLE_SECONDS", "60"))
 GRACE_SECONDS = float(os.environ.get("MIA_GRACE_SECONDS", "10"))
 """Between asking a job to stop and killing it."""
-AT_ONCE = int(os.environ.get("MIA_JOBS_AT_ONCE", "1"))
 RUNNER = os.environ.get("MIA_JOB_RUNNER", "mia_core.jobs.run_job")
 
 QUIET = {

@@ -9,7 +9,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from sklearn.base import ClassifierMixin
 
 
 class UpsamplingNetworks(torch.nn.Module):
@@ -156,16 +155,6 @@ def _padded(
     rows = np.where(mask, offsets[:-1][positions][:, None] + place, 0)
     values = tokens[rows] * mask[..., None]
     return torch.as_tensor(values, dtype=dtype), torch.as_tensor(mask, dtype=dtype)
-
-
-def fitted_logit(classifier: ClassifierMixin, known: np.ndarray, member: np.ndarray, audited: np.ndarray) -> np.ndarray:
-    """(n_audited,) logit of a scikit-learn classifier fitted on the known rows; NaN where a row lacks a feature."""
-    complete = ~np.isnan(known).any(axis=1)
-    askable = ~np.isnan(audited).any(axis=1)
-    logits = np.full(len(audited), np.nan)
-    if askable.any():
-        logits[askable] = classifier.fit(known[complete], member[complete]).decision_function(audited[askable])
-    return logits
 
 
 class Perceptrons(torch.nn.Module):

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mia_core.errors import ConfigError
+from mia_core.errors import ConfigError, DataError
 from mia_core.report.protocols import both_ways
 from mia_core.report.results import AuditResult
 from mia_core.report.wording import use_of
 
 if TYPE_CHECKING:
     from mia_core.report.follow_ups import FollowUp
+
+LARGEST_SEALED = 2**30
+"""Bytes of a file whose seal is checked."""
 
 
 def metrics_document(result: AuditResult, users: pl.DataFrame, follow_ups: Sequence[FollowUp] = ()) -> dict[str, Any]:
@@ -91,31 +94,59 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    check_destination(path)
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
+    write_file(path, f"{text}\n".encode(), "--json")
+
+
+def write_file(path: Path, content: bytes, option: str = "") -> None:
+    """Writes a file that appears whole or not at all.
+
+    Args:
+        option: of the command line, that named it.
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    check_destination(path, option)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
-        raise ConfigError(f"--json {str(path)!r}: {error.strerror}; name a file that can be written") from error
+        raise ConfigError(
+            f"{option} {str(path)!r}: {error.strerror}; name a file that can be written".strip()
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def check_destination(path: Path) -> None:
+def check_destination(path: Path, option: str = "--json") -> None:
     """Says before a long run, not after it, that a file cannot be written.
 
     Raises:
         ConfigError: the folder is missing or closed to us, or the path is a folder.
     """
-    folder = path.absolute().parent
+    folder, named = path.absolute().parent, f"{option} {str(path)!r}".strip()
     if path.is_dir():
-        raise ConfigError(f"--json {str(path)!r} is a folder; name a file in it")
+        raise ConfigError(f"{named} is a folder; name a file in it")
     if not folder.is_dir():
-        raise ConfigError(f"--json {str(path)!r}: there is no folder {str(folder)!r}; make it first")
+        raise ConfigError(f"{named}: there is no folder {str(folder)!r}; make it first")
     if not os.access(folder, os.W_OK):
-        raise ConfigError(f"--json {str(path)!r}: {str(folder)!r} cannot be written; name a file elsewhere")
+        raise ConfigError(f"{named}: {str(folder)!r} cannot be written; name a file elsewhere")
+
+
+def read_sealed(path: Path) -> bytes:
+    """A file that is said to be sealed.
+
+    Raises:
+        DataError: it is missing, a folder, or too large for a report.
+    """
+    try:
+        size = path.stat().st_size
+        if size <= LARGEST_SEALED:
+            return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error.strerror}; name a report or package") from error
+    raise DataError(f"{str(path)!r} has {size:,} bytes; reports and packages are smaller than {LARGEST_SEALED:,}")
 
 
 def without_nan(value: Any) -> Any:

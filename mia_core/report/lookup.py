@@ -92,16 +92,18 @@ def lookup_user(store: Store, audit_key: str, user: str, attack: str | None = No
     folder = store.find(audit_key)
     if folder is None or not (folder / "result.json").is_file():
         raise NotFound(f"audit {audit_key[:80]!r}: there is none in this store")
-    result, users = read_result(folder), read_table(folder, "users")
+    result = read_result(folder)
     attack = attack or result.lead
     summary = next((item for item in result.attacks if item.name == attack), None)
     if summary is None:
         names = ", ".join(item.name for item in result.attacks)
         raise NotFound(f"attack {attack!r} is not part of this audit; choose one of {names}")
-    rows = users.filter(pl.col("user") == user)
+    rows = pl.scan_parquet(folder / "users.parquet").filter(pl.col("user") == user).collect()
     if rows.is_empty():
-        raise NotFound(_unknown_user(user, users["user"], result.unit))
+        raise NotFound(_unknown_user(user, read_table(folder, "users", ["user"])["user"], result.unit))
     row = rows.row(0, named=True)
+    # Of the others only what the attack says is needed; a table may hold scores of dozens of attacks.
+    users = read_table(folder, "users", [name for name in ("user", "role", f"score.{attack}") if name in rows.columns])
     score, p_value = row.get(f"score.{attack}"), row.get(f"p.{attack}")
     role = Role(row["role"])
     members, held_out = _comparison(users, attack, user, result)
@@ -240,7 +242,7 @@ def _reason(role: Role, score: float | None, p_value: float | None, skipped: str
 
 def _unknown_user(user: str, ids: pl.Series, unit: Unit) -> str:
     """Says how ids look without showing anybody's."""
-    lengths = sorted({len(other) for other in ids})
+    lengths = ids.str.len_chars().unique().sort().to_list()
     digits = "digits only" if ids.str.contains(r"^[0-9]+$").all() else "any characters"
     span = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
     return (

@@ -13,8 +13,11 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mia_core.errors import MemberScopeError
+from mia_core.jobs.queue import Queue
 from mia_core.jobs.supervisor import ensure_supervisor
+from mia_core.seal import SealingKey
 from mia_core.store import home_folder
+from mia_core.ui.sign_in import homes
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -53,7 +56,11 @@ class SecurityHeaders:
 async def with_supervisor(app: st.App) -> AsyncIterator[None]:
     """Jobs that a crash or a reboot left behind go on as soon as the app is up."""
     try:
-        ensure_supervisor(home_folder())
+        # Made at the first start: its public half can be handed out before there is a report.
+        SealingKey(home_folder())
+        for home in homes():
+            if Queue(home).active():
+                ensure_supervisor(home)
     except MemberScopeError as error:
         logging.getLogger(__name__).warning("%s", error)
     yield

@@ -60,6 +60,8 @@ PRESETS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
 }
 """For each kind of target: sets of attacks by name, each with what it is; what cannot run is left out of a set."""
+WANTED = "wanted_set"
+"""Where a page leaves the name of a set that it wants ticked."""
 STATUS_NOTES = {
     "published": "published protocol, for comparison",
     "confounded": "published protocol, in which members and others are served differently",
@@ -84,6 +86,9 @@ def choose_attacks(experiment: Experiment) -> dict[str, Any]:
         _tick(offered, tuple(usual))
     for name in offered:
         st.session_state.setdefault(_key(name), name in usual)
+    wanted = st.session_state.pop(WANTED, None)
+    if wanted in sets:
+        _tick(offered, sets[wanted][1])
     chosen = [name for name in offered if st.session_state[_key(name)]]
     _choose_set(sets, chosen, offered)
     settings: dict[str, dict[str, Any]] = {}
@@ -176,7 +181,10 @@ def _attack(name: str) -> dict[str, Any]:
     attack = ATTACKS[name]
     on = st.checkbox(attack.title, key=_key(name))
     note = f" · {STATUS_NOTES[attack.status]}" if attack.status in STATUS_NOTES else ""
-    st.caption(f"{attack.summary}  \n{attack.access.capitalize()} · passes: {attack.passes}{note}")
+    # The link opens beside the form, which so keeps what was entered.
+    st.caption(
+        f"{attack.summary}  \n{attack.access.capitalize()} · passes: {attack.passes}{note} · [formula](methods?method={name})"
+    )
     if not on or not forms.settings_of(attack):
         return {}
     with st.popover("Settings", icon=":material/tune:", type="tertiary"):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
+from mia_core.report.overlap import MOST, compared_attacks, overlap
 from mia_core.report.results import AttackSummary, AuditResult, Metric
 from mia_core.report.wording import explain_chance, format_p, percent_at_most
-from mia_core.ui import charts
+from mia_core.ui import charts, frame, leak_charts
+from mia_core.ui.twin import readable, show_chart
 
 FIGURES = (
     "tpr_at_fpr_0.01",
@@ -54,7 +56,7 @@ def group_of(attack: AttackSummary) -> str:
 
 
 def choose_attack(result: AuditResult, label: str, key: str) -> str:
-    """A select box over the attacks that ran: the lead first, then by group."""
+    """A select box over the attacks that ran: the lead first, then by group. The choice stands in the address."""
     ran = [attack for attack in result.attacks if not attack.skipped]
     groups = list(dict.fromkeys(group_of(attack) for attack in ran))
     ran.sort(key=lambda attack: (attack.name != result.lead, groups.index(group_of(attack))))
@@ -66,7 +68,13 @@ def choose_attack(result: AuditResult, label: str, key: str) -> str:
         else attack.title
         for attack in ran
     }
-    return str(st.selectbox(label, list(titles), format_func=titles.__getitem__, key=key))
+    asked = st.query_params.get(key, result.lead)
+    st.session_state[key] = asked if asked in titles else next(iter(titles))
+
+    def changed() -> None:
+        st.query_params[key] = st.session_state[key]
+
+    return str(st.selectbox(label, list(titles), format_func=titles.__getitem__, key=key, on_change=changed))
 
 
 def show_attacks(result: AuditResult) -> None:
@@ -126,8 +134,8 @@ def _chart(rows: pl.DataFrame) -> None:
 
 
 def _picture(rows: pl.DataFrame, key: str, domain: tuple[float, float] | None = None) -> None:
-    picture = charts.auc_by_attack(rows, domain)
-    st.altair_chart(picture, alt="AUC of attacks, each with its interval", key=key)
+    table = readable(rows, {"title": "Attack", "value": "AUC", "low": "From", "high": "To", "status": "Status"})
+    show_chart(charts.auc_by_attack(rows, domain), "AUC of attacks, each with its interval", table, key)
 
 
 def _table(result: AuditResult, rows: pl.DataFrame) -> None:
@@ -182,6 +190,38 @@ def _table(result: AuditResult, rows: pl.DataFrame) -> None:
     st.caption(
         "“–” means that these users cannot resolve the figure: 1% FPR needs 299 held-out users, 5% needs 59, 10% needs 29."
     )
+
+
+def show_overlap(result: AuditResult) -> None:
+    """Whether the attacks find the same members."""
+    there = frame.columns(result.key, "users")
+    names = [name for name in compared_attacks(result) if f"score.{name}" in there]
+    if len(names) < 2:
+        return
+    st.subheader("Do they find the same members?", divider="gray")
+    found = overlap(frame.table(result.key, "users", "role", *(f"score.{name}" for name in names)), result, names)
+    say = result.unit.say
+    if found is None:
+        st.caption(say("That takes at least 29 held-out users whom all of these attacks could score; here are fewer."))
+        return
+    best = max(found.attacks["found"])
+    many = "they" if len(names) < MOST else f"the {len(names)} strongest"
+    st.markdown(
+        say(
+            f"Each attack calls a member whoever scores higher than all but {found.level:.0%} of the held-out users. The best "
+            f"single one finds {best:,} of {found.members:,} members; {many} together find {found.together:,}, with more false "
+            f"alarms than {found.level:.0%}."
+        )
+    )
+    pairs = found.pairs.pivot("second", index="first", values="jaccard").rename({"first": "Attack"})
+    pairs = pairs.with_columns(pl.exclude("Attack").round(3))
+    label = say("Of the members found by either of two attacks, the share found by both")
+    show_chart(leak_charts.overlap(found.pairs), label, pairs, "overlap", width="content")
+    st.caption(f"{label}. Two attacks that find half of the members each, by chance alone, would share a third.")
+    table = found.attacks.select(
+        pl.col("title").alias("Attack"), pl.col("found").alias("Finds"), pl.col("alone").alias("Found by it alone")
+    )
+    st.dataframe(table, hide_index=True, height=38 + 35 * table.height)
 
 
 def cell(metric: Metric | None) -> str:

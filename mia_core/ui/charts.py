@@ -12,36 +12,54 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from mia_core.evaluate.metrics import smallest_fpr
 from mia_core.types import USER, Role, Unit
 
-MEMBER, HELD_OUT = "#0072B2", "#D55E00"
-MEMBER_LABEL, HELD_OUT_LABEL = "Members", "Held-out users"
+MEMBER, HELD_OUT, CALIBRATION = "#0072B2", "#D55E00", "#009E73"
+MEMBER_LABEL, HELD_OUT_LABEL, CALIBRATION_LABEL = "Members", "Held-out users", "Calibration users"
+LOOKS = {MEMBER_LABEL: (MEMBER, [1, 0]), HELD_OUT_LABEL: (HELD_OUT, [6, 4]), CALIBRATION_LABEL: (CALIBRATION, [2, 3])}
+"""Colour and dash of each group."""
 SUBJECT = "#C2528B"
 QUIET = "#8a94a0"
-LABEL = "#7d8791"
-"""Text in a chart: dark enough on light, light enough on dark."""
 BINS = 40
+CHOSEN = "chosen"
+"""Name of what was clicked on a map."""
 FEWEST_FALSE_POSITIVES = 10
 MOST_MARKS = 2_000
 
-_LEGEND = alt.Legend(title=None, orient="top", symbolType="square", symbolOpacity=1, symbolStrokeWidth=0)
+LEGEND = alt.Legend(title=None, orient="top", columns=2, symbolType="square", symbolOpacity=1, symbolStrokeWidth=0)
 
 
-def densities(values: pl.DataFrame, title: str, bins: int = BINS, unit: Unit = USER) -> alt.Chart | alt.LayerChart:
-    """Two step densities of one value, members against held-out users.
+def densities(
+    values: pl.DataFrame, title: str, bins: int = BINS, unit: Unit = USER, *, calibration: bool = False
+) -> alt.Chart | alt.LayerChart:
+    """Step densities of one value, members against held-out users.
 
     Args:
         values: role, value; other roles than members and held-out users are left out, nulls too.
+        calibration: the held-out users who calibrate the p-values get a curve of their own.
     """
-    return alt.LayerChart(layer=_steps(binned(values, bins, unit), title, unit)).properties(height=230)
+    steps = binned(values, bins, unit, calibration=calibration)
+    return steps_chart(steps, title, unit)
 
 
-def binned(values: pl.DataFrame, bins: int = BINS, unit: Unit = USER) -> pl.DataFrame:
+def steps_chart(steps: pl.DataFrame, title: str, unit: Unit = USER) -> alt.LayerChart:
+    """The densities that were binned before.
+
+    Args:
+        steps: by `binned`.
+    """
+    return alt.LayerChart(layer=_steps(steps, title, unit)).properties(height=230)
+
+
+def binned(values: pl.DataFrame, bins: int = BINS, unit: Unit = USER, *, calibration: bool = False) -> pl.DataFrame:
     """group, value (left edge), share: each group's histogram over common bins, as shares of the group."""
-    groups = {
-        MEMBER_LABEL: values.filter(pl.col("role").is_in([Role.KNOWN_MEMBER, Role.AUDITED_MEMBER])),
-        unit.say(HELD_OUT_LABEL): values.filter(pl.col("role").is_in([Role.KNOWN_HELD_OUT, Role.AUDITED_HELD_OUT])),
+    roles = {
+        MEMBER_LABEL: [Role.KNOWN_MEMBER, Role.AUDITED_MEMBER],
+        HELD_OUT_LABEL: [Role.KNOWN_HELD_OUT, *([] if calibration else [Role.AUDITED_HELD_OUT])],
+        **({CALIBRATION_LABEL: [Role.AUDITED_HELD_OUT]} if calibration else {}),
     }
+    groups = {unit.say(name): values.filter(pl.col("role").is_in(wanted)) for name, wanted in roles.items()}
     arrays = {name: part["value"].drop_nulls().to_numpy() for name, part in groups.items()}
     return _binned(arrays, bins)
 
@@ -63,9 +81,15 @@ def _binned(arrays: dict[str, np.ndarray], bins: int) -> pl.DataFrame:
 
 
 def _steps(steps: pl.DataFrame, title: str, unit: Unit) -> list[alt.Chart]:
-    groups = [MEMBER_LABEL, unit.say(HELD_OUT_LABEL)]
-    colour = alt.Color("group:N", scale=alt.Scale(domain=groups, range=[MEMBER, HELD_OUT]), legend=_LEGEND)
-    dash = alt.StrokeDash("group:N", scale=alt.Scale(domain=groups, range=[[1, 0], [6, 4]]), legend=None)
+    present = set(steps["group"])
+    looks = {unit.say(name): look for name, look in LOOKS.items() if unit.say(name) in present}
+    groups = list(looks)
+    colour = alt.Color(
+        "group:N", scale=alt.Scale(domain=groups, range=[colour for colour, _ in looks.values()]), legend=LEGEND
+    )
+    dash = alt.StrokeDash(
+        "group:N", scale=alt.Scale(domain=groups, range=[dash for _, dash in looks.values()]), legend=None
+    )
     x = alt.X("value:Q", title=title, scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickCount=5))
     y = alt.Y("share:Q", title="Share of group", axis=alt.Axis(format="%", tickCount=4))
     tips = ["group:N", alt.Tooltip("value:Q", format=".3f"), alt.Tooltip("share:Q", format=".1%")]
@@ -76,16 +100,15 @@ def _steps(steps: pl.DataFrame, title: str, unit: Unit) -> list[alt.Chart]:
 
 
 def place(
-    member_scores: Sequence[float], held_out_scores: Sequence[float], score: float, unit: Unit = USER
+    member_scores: Sequence[float] | np.ndarray,
+    held_out_scores: Sequence[float] | np.ndarray,
+    score: float,
+    unit: Unit = USER,
 ) -> alt.Chart | alt.LayerChart:
     """Where one person's score lies in both distributions."""
-    groups = [MEMBER_LABEL, unit.say(HELD_OUT_LABEL)]
-    arrays = {
-        name: np.asarray(scores, float) for name, scores in zip(groups, (member_scores, held_out_scores), strict=True)
-    }
-    everything = np.concatenate([*arrays.values(), [score]])
-    arrays = {name: array[np.isfinite(array)] for name, array in arrays.items()}
-    distributions = _steps(_binned(arrays, 30), "Score (further right = more member-like)", unit)
+    steps = score_steps(member_scores, held_out_scores, unit)
+    distributions = _steps(steps, "Score (further right = more member-like)", unit)
+    everything = np.concatenate([np.asarray(member_scores, float), np.asarray(held_out_scores, float), [score]])
     subject = alt.Chart(pl.DataFrame({"value": [score], "label": [unit.say("this person")]}))
     rule = subject.mark_rule(color=SUBJECT, strokeWidth=3).encode(
         x="value:Q", tooltip=[alt.Tooltip("value:Q", title="score", format=".3f")]
@@ -100,6 +123,39 @@ def place(
         fontWeight="bold",
     ).encode(x="value:Q", y=alt.value(-3), text="label:N")
     return alt.LayerChart(layer=[*distributions, rule, label]).properties(height=290)
+
+
+def score_steps(
+    member_scores: Sequence[float] | np.ndarray, held_out_scores: Sequence[float] | np.ndarray, unit: Unit = USER
+) -> pl.DataFrame:
+    """Both groups' scores, binned as `binned` does; what is not finite is left out."""
+    groups = (MEMBER_LABEL, unit.say(HELD_OUT_LABEL))
+    arrays = [np.asarray(scores, float) for scores in (member_scores, held_out_scores)]
+    return _binned({name: array[np.isfinite(array)] for name, array in zip(groups, arrays, strict=True)}, 30)
+
+
+def at_threshold(
+    steps: pl.DataFrame, threshold: float, fixed: float | None, unit: Unit = USER
+) -> alt.Chart | alt.LayerChart:
+    """Where a chosen threshold, and that of the report, cut through both distributions of scores.
+
+    Args:
+        steps: by `score_steps`.
+        threshold: whoever reaches it is called a member.
+        fixed: the threshold of the report.
+    """
+    layers = _steps(steps, "Score (further right = more member-like)", unit)
+    low, high = float(steps["value"].min()), float(steps["value"].max())  # type: ignore[arg-type]
+    marks = [] if threshold == fixed else [(threshold, "chosen", SUBJECT, [1, 0])]
+    marks += [] if fixed is None else [(fixed, "of the report", QUIET, [4, 3])]
+    for value, name, colour, dash in marks:
+        at = alt.Chart(pl.DataFrame({"value": [min(max(value, low), high)], "name": [name]}))
+        # The names of two lines stand on their outer sides; that of a single one, where there is more room.
+        right = value == min(threshold, fixed) if len(marks) > 1 and fixed is not None else value > (low + high) / 2
+        rule = at.mark_rule(color=colour, strokeWidth=2.5, strokeDash=dash).encode(x="value:Q")
+        text = at.mark_text(align="right" if right else "left", dx=-4 if right else 4, baseline="bottom", fontSize=13)
+        layers += [rule, text.encode(x="value:Q", y=alt.value(-3), text="name:N")]
+    return alt.LayerChart(layer=layers).properties(height=260)
 
 
 def roc(points: pl.DataFrame, *, logarithmic: bool, unit: Unit = USER) -> alt.Chart | alt.LayerChart:
@@ -134,7 +190,19 @@ def roc(points: pl.DataFrame, *, logarithmic: bool, unit: Unit = USER) -> alt.Ch
         tpr=pl.col("fpr")
     )
     chance = alt.Chart(ends).mark_line(color=QUIET, strokeDash=[3, 4]).encode(x=x, y=y)
-    return alt.LayerChart(layer=[band, chance, line, few]).properties(height=330)
+    limit = smallest_fpr(_held_out(points))
+    unresolved = alt.Chart(pl.DataFrame({"start": [floor if logarithmic else 0.0], "end": [limit]}))
+    shade = unresolved.mark_rect(color=QUIET, opacity=0.14).encode(
+        x=alt.X("start:Q", scale=alt.Scale(**kind)), x2="end:Q"
+    )
+    edge = unresolved.mark_rule(color=QUIET, strokeWidth=1.5).encode(
+        x=alt.X("end:Q", scale=alt.Scale(**kind)), tooltip=[alt.Tooltip("end:Q", format=".2%", title="resolved from")]
+    )
+    # Above the plot: within it the curve would run through the words.
+    label = unresolved.mark_text(align="left", dx=-4, baseline="bottom", fontSize=12).encode(
+        x=alt.X("end:Q", scale=alt.Scale(**kind)), y=alt.value(-4), text=alt.value(f"resolved from {limit:.2%} on")
+    )
+    return alt.LayerChart(layer=[shade, edge, band, chance, line, few, label]).properties(height=330)
 
 
 def _held_out(points: pl.DataFrame) -> int:
@@ -168,8 +236,8 @@ def auc_by_attack(rows: pl.DataFrame, domain: tuple[float, float] | None = None)
     dots = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips)
     # Each name stands on the side of its interval where there is more room.
     right = f"datum.value > {(low + high) / 2}"
-    before = base.transform_filter(right).mark_text(align="right", dx=-8, color=LABEL, fontSize=12)
-    after = base.transform_filter(f"!({right})").mark_text(align="left", dx=8, color=LABEL, fontSize=12)
+    before = base.transform_filter(right).mark_text(align="right", dx=-8, fontSize=12)
+    after = base.transform_filter(f"!({right})").mark_text(align="left", dx=8, fontSize=12)
     names = [
         text.encode(x=alt.X(f"{end}:Q", scale=scale), y=y, text="title:N")
         for text, end in ((before, "low"), (after, "high"))
@@ -210,9 +278,8 @@ def list_bound(rows: pl.DataFrame, unit: Unit = USER) -> alt.Chart | alt.LayerCh
     Args:
         rows: listed, wrong_at_most.
     """
-    thinned = rows.gather(np.unique(np.linspace(0, rows.height - 1, 400).round().astype(int)))
     x = alt.X("listed:Q", title=unit.say("Users on the list, smallest p-values first"))
-    base = alt.Chart(thinned)
+    base = alt.Chart(thinned(rows))
     tips = ["listed:Q", "wrong_at_most:Q"]
     wrong = base.mark_area(color=HELD_OUT, opacity=0.25, line={"color": HELD_OUT, "strokeDash": [6, 4]}).encode(
         x=x, y=alt.Y("wrong_at_most:Q", title="Wrong at most"), tooltip=tips
@@ -221,38 +288,61 @@ def list_bound(rows: pl.DataFrame, unit: Unit = USER) -> alt.Chart | alt.LayerCh
     return alt.LayerChart(layer=[wrong, everybody]).properties(height=230)
 
 
-def people_map(places: pl.DataFrame, unit: Unit = USER) -> alt.Chart | alt.LayerChart:
-    """Who lies beside whom: members as blue circles, held-out users as vermillion triangles.
+def thinned(rows: pl.DataFrame, most: int = 400) -> pl.DataFrame:
+    """At most so many of the rows, evenly spaced, the first and the last among them."""
+    return rows.gather(np.unique(np.linspace(0, rows.height - 1, most).round().astype(int)))
 
-    Args:
-        places: user, role, x, y; of other roles, or without a place, nobody is shown; of more than 2,000, as many are.
-    """
+
+def on_map(places: pl.DataFrame, unit: Unit = USER) -> pl.DataFrame:
+    """user, group, role in words, x, y of those whom `people_map` shows, in a mixed order."""
     members = pl.col("role").is_in([Role.KNOWN_MEMBER, Role.AUDITED_MEMBER])
     others = pl.col("role").is_in([Role.KNOWN_HELD_OUT, Role.AUDITED_HELD_OUT])
     shown = places.filter((members | others) & pl.col("x").is_finite() & pl.col("y").is_finite())
     # Drawn in a mixed order, so that neither group covers the other.
     shown = shown.sample(min(shown.height, MOST_MARKS), seed=0, shuffle=True)
     groups = [MEMBER_LABEL, unit.say(HELD_OUT_LABEL)]
-    shown = shown.select(
+    return shown.select(
         "user",
         "x",
         "y",
         group=pl.when(members).then(pl.lit(groups[0])).otherwise(pl.lit(groups[1])),
         role=pl.col("role").str.replace("held_out", "held-out").str.replace("_", " "),
     )
+
+
+def people_map(
+    places: pl.DataFrame,
+    unit: Unit = USER,
+    limits: tuple[tuple[float, float], tuple[float, float]] | None = None,
+) -> alt.Chart:
+    """Who lies beside whom: members as blue circles, held-out users as vermillion triangles; a click chooses one.
+
+    Args:
+        places: user, role, x, y; of other roles, or without a place, nobody is shown; of more than 2,000, as many are.
+        limits: of both axes; by default as far as there are marks.
+    """
+    groups = [MEMBER_LABEL, unit.say(HELD_OUT_LABEL)]
+    shown = on_map(places, unit)
     legend = alt.Legend(title=None, orient="top", symbolOpacity=1, symbolSize=70)
     nowhere = alt.Axis(labels=False, ticks=False, grid=False, title=None, domain=False)
     tips = [alt.Tooltip("user:N", title=unit.one), alt.Tooltip("role:N")]
+    scales = [
+        alt.Scale(zero=False, padding=12) if limits is None else alt.Scale(domain=list(limits[axis]), nice=False)
+        for axis in (0, 1)
+    ]
+    chosen = alt.selection_point(name=CHOSEN, fields=["user"], empty=False)
     return (
         alt.Chart(shown)
-        .mark_point(filled=True, opacity=0.65, size=42)
+        .mark_point(filled=True, opacity=0.85)
         .encode(
-            x=alt.X("x:Q", axis=nowhere, scale=alt.Scale(zero=False, padding=12)),
-            y=alt.Y("y:Q", axis=nowhere, scale=alt.Scale(zero=False, padding=12)),
+            x=alt.X("x:Q", axis=nowhere, scale=scales[0]),
+            y=alt.Y("y:Q", axis=nowhere, scale=scales[1]),
             color=alt.Color("group:N", scale=alt.Scale(domain=groups, range=[MEMBER, HELD_OUT]), legend=legend),
             shape=alt.Shape("group:N", scale=alt.Scale(domain=groups, range=["circle", "triangle-up"]), legend=legend),
+            size=alt.condition(chosen, alt.value(260), alt.value(42)),
             tooltip=tips,
         )
+        .add_params(chosen)
         .properties(height=440)
     )
 

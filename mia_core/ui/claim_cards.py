@@ -7,6 +7,7 @@ import streamlit as st
 from mia_core.report.results import AuditResult
 from mia_core.report.wording import GATE_WORDS, claims_of, format_p, interaction_sentences
 from mia_core.ui import charts, frame
+from mia_core.ui.twin import show_chart
 
 
 def show_gates(result: AuditResult) -> None:
@@ -48,11 +49,9 @@ def show_claims(result: AuditResult) -> None:
     bound = frame.table(result.key, "list_bound")
     if bound.height:
         st.markdown("**How long may a list of likely members be?**")
-        st.altair_chart(
-            charts.list_bound(bound, result.unit),
-            alt="Most wrong names in a list of the likeliest members",
-            key="list_bound",
-        )
+        table = charts.thinned(bound).rename({"listed": "Listed", "wrong_at_most": "Wrong at most"})
+        label = "Most wrong names in a list of the likeliest members"
+        show_chart(charts.list_bound(bound, result.unit), label, table, "list_bound")
         st.caption(
             say(
                 "The users with the smallest p-values, however many are listed after looking: with 95% confidence at most so "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from mia_core.ui.charts import LABEL, QUIET
+from mia_core.ui.charts import QUIET
 
 VERDICTS = ("forgotten", "not forgotten", "over-forgotten", "undecided")
 COLOURS = ("#009E73", "#CC79A7", "#E69F00", QUIET)
@@ -36,7 +36,7 @@ def memory_left(rows: pl.DataFrame, margin: float) -> alt.Chart | alt.LayerChart
     band = ends.mark_rect(color="#009E73", opacity=0.12).encode(x=alt.X("from:Q", scale=scale, title=title), x2="to:Q")
     marks = pl.DataFrame({"at": [0.0, 1.0], "label": ["never seen", "as before"]})
     rules = alt.Chart(marks).mark_rule(strokeDash=[3, 3], color=QUIET).encode(x=alt.X("at:Q", scale=scale, title=title))
-    words = alt.Chart(marks).mark_text(align="left", dx=4, dy=-4, baseline="bottom", color=LABEL, fontSize=11)
+    words = alt.Chart(marks).mark_text(align="left", dx=4, dy=-4, baseline="bottom", fontSize=11)
     named = words.encode(x=alt.X("at:Q", scale=scale, title=title), y=alt.value(0), text="label:N")
     base = alt.Chart(rows)
     bars = base.mark_rule(strokeWidth=2).encode(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
 import math
-import textwrap
 from collections.abc import Hashable, Mapping, Sequence
-from functools import cache
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -16,6 +13,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from mia_core.experiment import Section, explain
+from mia_core.report.methods import field_texts
 
 Config = TypeVar("Config", bound=Section)
 AUTOMATIC = "automatic"
@@ -51,6 +49,36 @@ def section_form(
         for item in error.errors():
             st.error(explain(item, kind))
         return section
+
+
+def choice(label: str, options: Mapping[str, str], key: str, default: str | None = None) -> str | None:
+    """One of a few options, which stands in the address under its name, not under what it is called.
+
+    Args:
+        options: name: what it is called.
+        key: of the widget, and in the address.
+        default: without one nothing need be chosen.
+    """
+
+    def note() -> None:
+        chosen = st.session_state[key]
+        if chosen is None:
+            st.query_params.pop(key, None)
+        else:
+            st.query_params[key] = chosen
+
+    # The address is what counts: a link to this page, or a reload, chooses as a click does.
+    asked = st.query_params.get(key, default)
+    st.session_state[key] = asked if asked in options else default
+    chosen: str | None = st.segmented_control(
+        label,
+        list(options),
+        format_func=options.__getitem__,
+        key=key,
+        on_change=note,
+        required=default is not None,
+    )
+    return chosen
 
 
 def settings_form(kind: type[Any], key: str) -> dict[str, Any]:
@@ -130,26 +158,6 @@ def _step(default: float | None) -> float:
     return 10.0 ** math.floor(math.log10(default) - 0.5) if default else 0.1
 
 
-@cache
 def help_texts(kind: Hashable) -> dict[str, str]:
     """The sentence under each field of a class, as it stands in its source or in that of a class it extends."""
-    texts: dict[str, str] = {}
-    for each in reversed(inspect.getmro(kind)):  # type: ignore[arg-type]
-        if each.__module__.startswith(__name__.partition(".")[0]):
-            texts |= _own_texts(each)
-    return texts
-
-
-def _own_texts(kind: type[Any]) -> dict[str, str]:
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    texts: dict[str, str] = {}
-    previous = ""
-    for node in getattr(body, "body", []):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            previous = node.target.id
-        elif previous and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            texts[previous] = inspect.cleandoc(str(node.value.value)).replace("``", "`")
-            previous = ""
-        else:
-            previous = ""
-    return texts
+    return field_texts(kind)

@@ -12,24 +12,35 @@ import streamlit as st
 from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner_utils.exceptions import RerunException, StopException
 
+from mia_core import example
 from mia_core.errors import MemberScopeError, NotFound
 from mia_core.jobs.queue import Queue
 from mia_core.report.repeats import Repeats, find_repeats
 from mia_core.report.results import AuditResult, read_result, read_table
+from mia_core.seal import SealingKey
 from mia_core.store import Entry, Store, home_folder
+from mia_core.ui.sign_in import home
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
     "start": ("", "Start", ":material/home:"),
     "data": ("Set up", "Data", ":material/table:"),
     "audit": ("Set up", "Audit", ":material/science:"),
+    "running": ("Set up", "Running", ":material/pending_actions:"),
     "results": ("Inspect", "Results", ":material/monitoring:"),
+    "users": ("Inspect", "Users", ":material/people:"),
+    "cohorts": ("Inspect", "Cohorts", ":material/bubble_chart:"),
     "lookup": ("Inspect", "Lookup", ":material/person_search:"),
     "list": ("Inspect", "A list of people", ":material/groups:"),
+    "map": ("Inspect", "Map", ":material/scatter_plot:"),
+    "compare": ("Inspect", "Compare", ":material/compare:"),
     "studies": ("Explore", "Studies", ":material/tune:"),
     "defenses": ("Explore", "Defences", ":material/shield:"),
     "forgetting": ("Explore", "Forgetting", ":material/ink_eraser:"),
     "field": ("Explore", "Attacks compared", ":material/grid_on:"),
+    "report": ("Take away", "Report", ":material/description:"),
+    "methods": ("About", "Methods", ":material/menu_book:"),
+    "responsible": ("About", "Responsible use", ":material/balance:"),
 }
 """Address: (section of the navigation, title, icon), in the order of the navigation."""
 
@@ -40,9 +51,10 @@ STYLE = """
 .block-container {max-width: 1180px; padding-top: 3.2rem; padding-bottom: 4rem;}
 h1 {letter-spacing: -0.02em;}
 [data-testid="stMetricLabel"] p {font-size: 0.9rem; opacity: 0.85;}
+[data-testid="stCaptionContainer"] {opacity: 0.85 !important;}
 [data-testid="stSidebar"] img {height: 2.2rem;}
 .ms-lead {font-size: 1.2rem; line-height: 1.55; max-width: 46rem;}
-.ms-quiet {opacity: 0.78; max-width: 46rem;}
+.ms-quiet {opacity: 0.85; max-width: 46rem;}
 [data-variant="segmented_control"][data-selected="true"] {color: inherit !important; font-weight: 650;}
 @media (max-width: 640px) {
   .block-container {padding-left: 1rem; padding-right: 1rem;}
@@ -112,12 +124,17 @@ def _open_store(home: str) -> Store:
 
 def store() -> Store:
     """The store of this server."""
-    return _open_store(str(home_folder()))
+    return _open_store(str(home()))
+
+
+def sealing_key() -> SealingKey:
+    """The key of this installation, whoever is signed in: one public half checks all that leaves it."""
+    return SealingKey(home_folder())
 
 
 def queue() -> Queue:
     """The job queue of this server."""
-    return Queue(home_folder())
+    return Queue(home())
 
 
 def audits() -> list[Entry]:
@@ -125,41 +142,55 @@ def audits() -> list[Entry]:
     return store().entries("audit")
 
 
-@st.cache_data(show_spinner=False, max_entries=20)
 def result(key: str) -> AuditResult:
     """A finished audit's result.
 
     Raises:
         NotFound: there is none of that key.
     """
-    return read_result(_folder(key))
+    return _result(str(folder(key)))
 
 
-@st.cache_resource(show_spinner=False, max_entries=40)
 def table(key: str, name: str, *columns: str) -> pl.DataFrame:
     """One table of a finished audit, or some columns of it. It is shared, not copied, between sessions: never alter it."""
-    return read_table(_folder(key), name, columns)
+    return _table(str(folder(key)), name, *columns)
+
+
+# What was read is kept by the folder that it was read from: nobody gets what lies in somebody else's home.
+@st.cache_data(show_spinner=False, max_entries=40)
+def _result(folder: str) -> AuditResult:
+    return read_result(Path(folder))
+
+
+@st.cache_resource(show_spinner=False, max_entries=80)
+def _table(folder: str, name: str, *columns: str) -> pl.DataFrame:
+    return read_table(Path(folder), name, columns)
+
+
+def columns(key: str, name: str) -> list[str]:
+    """The columns of one table of a finished audit; audits of earlier versions may lack some."""
+    return list(pl.read_parquet_schema(folder(key) / f"{name}.parquet"))
 
 
 def forget_reads() -> None:
     """After a deletion: nothing that was read before it is shown again."""
     st.cache_data.clear()
-    table.clear()
+    _table.clear()
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
-def _repeats(key: str, finished: list[str]) -> Repeats:
-    return find_repeats(store(), result(key))
+def _repeats(folder: str, finished: list[str]) -> Repeats:
+    return find_repeats(store(), _result(folder))
 
 
 def repeats(key: str) -> Repeats:
     """The same audit under other seeds."""
-    return _repeats(key, [entry.key for entry in store().entries("audit", "point")])
+    return _repeats(str(folder(key)), [entry.key for entry in store().entries("audit", "point")])
 
 
 def has_table(key: str, name: str) -> bool:
     """Whether a finished audit has such a table; some are there only if what they need was."""
-    return (_folder(key) / f"{name}.parquet").is_file()
+    return (folder(key) / f"{name}.parquet").is_file()
 
 
 def chosen_audit() -> str | None:
@@ -168,6 +199,8 @@ def chosen_audit() -> str | None:
     A point of a study is chosen on the page of studies: it is offered only where its address is open, or nothing else is there.
     """
     asked = st.query_params.get("audit", "")
+    if asked in example.audit_keys():
+        example.install(store())
     points = store().entries("point")
     found = audits() or points
     if not found:
@@ -224,7 +257,12 @@ def show_finished(kind: str, heading: str, page: str, query: str) -> None:
                 link(page, "Open", None, **{query: entry.key})
 
 
-def _folder(key: str) -> Path:
+def folder(key: str) -> Path:
+    """Where a finished audit lies, for reading a few rows of a large table.
+
+    Raises:
+        NotFound: there is none of that key.
+    """
     found = store().find(key)
     if found is None:
         raise NotFound("This audit is no longer in the store. Choose another under Results, or run it again.")

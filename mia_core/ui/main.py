@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from mia_core.ui import frame
+from mia_core.ui import frame, sign_in
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
     )
     st.logo(str(frame.ROOT / "assets" / "logo.svg"), size="large", icon_image=mark)
     frame.style()
+    frame.run_calmly(sign_in.let_in)
     page = st.navigation(frame.sections())
     frame.run_calmly(page.run)
 

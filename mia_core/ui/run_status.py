@@ -12,9 +12,10 @@ from mia_core.errors import NotFound
 from mia_core.experiment import Experiment, Runtime
 from mia_core.jobs.queue import Job
 from mia_core.jobs.supervisor import ensure_supervisor
-from mia_core.store import Store, home_folder
+from mia_core.store import Store
 from mia_core.study import Study
 from mia_core.ui import frame
+from mia_core.ui.first_figures import first_figures
 
 ACTIVE = ("queued", "running")
 BADGES = {
@@ -24,8 +25,16 @@ BADGES = {
     "failed": ("Failed", "red"),
     "cancelled": ("Cancelled", "orange"),
 }
-KINDS = {"defend": "comparison of defences", "forget": "check of forgetting"}
+KINDS = {
+    "defend": "comparison of defences",
+    "forget": "check of forgetting",
+    "without": "question of single interactions",
+}
 """Jobs in words where their kind is none."""
+PAGE_OF = {"audit": "running", "study": "studies", "defend": "defenses", "forget": "forgetting"}
+"""Where a job of each kind is watched."""
+LOG_SHOWN = 4_000
+"""Characters of a log, from its end."""
 MARKS = {"done": ":material/check_circle:", "cached": ":material/bolt:", "running": ":material/pending:"}
 
 
@@ -41,7 +50,7 @@ def launch(experiment: Experiment, runtime: Runtime | None = None) -> str:
         st.session_state["open_result"] = before.result_key
         return before.id
     job = frame.queue().submit("audit", experiment.name, payload)
-    ensure_supervisor(home_folder())
+    ensure_supervisor(frame.home())
     return job.id
 
 
@@ -54,7 +63,7 @@ def launch_work(kind: str, name: str, document: dict[str, Any]) -> str:
     """Queues work of a kind that is described by a document, and returns the job's id."""
     payload = {**document, "runtime": Runtime().model_dump(mode="json"), "version": __version__}
     job = frame.queue().submit(kind, name, payload)
-    ensure_supervisor(home_folder())
+    ensure_supervisor(frame.home())
     return job.id
 
 
@@ -76,6 +85,11 @@ def duration(seconds: float | None) -> str:
     if seconds < 5_400:
         return f"about {round(seconds / 60)} minutes"
     return f"about {seconds / 3_600:.1f} hours"
+
+
+def tab_title(*parts: str) -> None:
+    """What the browser's tab is called: news are seen there while another tab is open."""
+    st.set_page_config(page_title=" · ".join([*parts, "MemberScope"]))
 
 
 def show_job(job_id: str, kind: str = "audit") -> Job | None:
@@ -129,12 +143,13 @@ def _live(job_id: str) -> None:
         if job.state == "finished" and job.kind == "audit" and job.result_key:
             st.session_state["open_result"] = job.result_key
         st.rerun(scope="app")
-    ensure_supervisor(home_folder())
+    ensure_supervisor(frame.home())
     with st.container(border=True):
         head, button = st.columns([4, 1], vertical_alignment="center")
         with head:
             st.text(job.name)
             waiting = "Waiting for its turn" if job.state == "queued" else (job.stage or "Starting")
+            tab_title(f"{job.fraction:.0%}" if job.state == "running" else "Waiting", job.name[:60])
             left = f" · {duration(job.seconds_left)} left" if job.state == "running" and job.seconds_left else ""
             st.progress(min(1.0, job.fraction), text=f"{waiting}{left}")
         with button:
@@ -142,7 +157,9 @@ def _live(job_id: str) -> None:
                 frame.queue().cancel(job.id)
                 st.rerun(scope="app")
         _stages(job)
+        first_figures(job.figures)
         st.caption("You may close this page: the work goes on, and this address shows it again.")
+    _log(job)
 
 
 def _stages(job: Job) -> None:
@@ -159,6 +176,7 @@ def _stages(job: Job) -> None:
 
 
 def _finished(job: Job) -> None:
+    tab_title("Finished", job.name[:60])
     if job.kind == "audit" and job.result_key:
         if st.session_state.pop("open_result", None) == job.result_key:
             frame.go("results", audit=job.result_key)
@@ -170,6 +188,7 @@ def _stopped(job: Job) -> None:
     # A pasted history is erased with the end of its job, so that a lookup cannot go on.
     lookup = job.kind == "lookup"
     kept = "The history was erased; paste it again to retry." if lookup else "What was done is kept."
+    tab_title("Stopped", job.name[:60])
     if job.state == "failed":
         st.error(
             f"This {KINDS.get(job.kind, job.kind)} stopped before it was finished. {kept}", icon=":material/error:"
@@ -177,34 +196,47 @@ def _stopped(job: Job) -> None:
         st.text(job.message)
     else:
         st.warning(f"This {KINDS.get(job.kind, job.kind)} was cancelled. {kept}", icon=":material/stop_circle:")
+    _log(job)
     if not lookup and st.button("Go on from where it stopped", key=f"retry_{job.id}", icon=":material/replay:"):
         again = frame.queue().retry(job.id)
-        ensure_supervisor(home_folder())
+        ensure_supervisor(frame.home())
         st.query_params["job"] = again.id
         st.rerun()
 
 
+def _log(job: Job) -> None:
+    """What the job's process wrote: where in the program it was, never anybody's data."""
+    path = frame.home() / "logs" / f"{job.id}.log"
+    text = path.read_text(encoding="utf-8", errors="replace")[-LOG_SHOWN:] if path.is_file() else ""
+    with st.expander("Log"):
+        if text.strip():
+            st.code(text, language=None)
+        else:
+            st.caption("Nothing was written to it.")
+
+
 def show_jobs() -> None:
-    """Past and present audits, each with the way to it."""
-    active = any(job.kind == "audit" for job in frame.queue().active())
+    """Past and present work of every kind, each with the way to it."""
+    active = bool(frame.queue().active())
     st.fragment(_list_jobs, run_every=4 if active else None)()
 
 
 def _list_jobs() -> None:
-    jobs = [job for job in frame.queue().jobs(20) if job.kind == "audit"]
+    # A lookup is the business of whoever asked.
+    jobs = [job for job in frame.queue().jobs(30) if job.kind in PAGE_OF]
     if not jobs:
         return
-    st.subheader("Audits", divider="gray")
+    st.subheader("All work", divider="gray")
     for job in jobs:
         with st.container(border=True):
             name, state, link = st.columns([4, 2, 2], vertical_alignment="center")
             with name:
                 st.text(job.name)
-                st.caption(job.created[:16].replace("T", " ") + " UTC")
+                st.caption(f"{KINDS.get(job.kind, job.kind).capitalize()} · {job.created[:16].replace('T', ' ')} UTC")
             label, colour = BADGES[job.state]
             state.badge(label, color=colour)  # type: ignore[arg-type]
             with link:
-                if job.state == "finished" and job.result_key:
+                if job.state == "finished" and job.kind == "audit":
                     frame.link("results", "Results", None, audit=job.result_key)
                 else:
-                    frame.link("audit", "Open", None, job=job.id)
+                    frame.link(PAGE_OF[job.kind], "Open", None, job=job.id)

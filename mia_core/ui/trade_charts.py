@@ -7,7 +7,7 @@ from typing import Literal
 import altair as alt
 import polars as pl
 
-from mia_core.ui.charts import LABEL, QUIET
+from mia_core.ui.charts import QUIET
 
 KINDS = ("no defence", "private training", "other training", "serving")
 COLOURS = (QUIET, "#009E73", "#CC79A7", "#E69F00")
@@ -45,7 +45,7 @@ def picture(rows: pl.DataFrame, leak: str, quality: str) -> alt.Chart | alt.Laye
     )
     labels = [
         base.transform_filter(f"datum.named == '{side}'")
-        .mark_text(align=align, dx=dx, dy=-8, fontSize=12, color=LABEL)
+        .mark_text(align=align, dx=dx, dy=-8, fontSize=12)
         .encode(x=x, y=_axis("leak", leak, "y"), text="title:N")
         for side, align, dx in SIDES
     ]

@@ -93,7 +93,7 @@ def test_a_finished_comparison_shows_what_to_do_and_every_figure(open_page: Open
     for leak in ("exposed", "auc"):
         app.segmented_control("trade_leak").set_value(leak).run()
         no_fault(app)
-    table = app.dataframe[0].value
+    table = next(frame.value for frame in app.dataframe if "defence" in frame.value.columns)
     assert set(table["defence"]) == {"No defence", "One [window]", "Warm", "Private"}
 
 

@@ -27,6 +27,13 @@ def _heads(width: int) -> int:
 
 
 def _t5(width: int, layers: int, vocabulary: int, dropout: float) -> PretrainedConfig:
+    """An encoder reads the question, a decoder writes the answer.
+
+    Formula: log p(answer | question) = sum over answer tokens t of log p(x_t | x_1, ..., x_(t-1), encoder(question))
+    Source: Raffel et al., JMLR 21 (2020), arXiv 1910.10683 (T5); as a recommender: Geng et al., RecSys 2022, arXiv 2203.13366
+        (P5).
+    Fails: The question is read once and never predicted, so that only answers show what was learned of a history.
+    """
     config = T5Config(
         vocab_size=vocabulary,
         d_model=width,
@@ -44,6 +51,12 @@ def _t5(width: int, layers: int, vocabulary: int, dropout: float) -> PretrainedC
 
 
 def _gpt2(width: int, layers: int, vocabulary: int, dropout: float) -> PretrainedConfig:
+    """One stack of layers reads the question and goes on with the answer.
+
+    Formula: log p(answer | question) = sum over answer tokens t of log p(x_t | question, x_1, ..., x_(t-1))
+    Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2).
+    Fails: It reads at most 1,024 tokens here; of a longer question nothing can be asked.
+    """
     return GPT2Config(
         vocab_size=vocabulary,
         n_embd=width,
@@ -60,6 +73,13 @@ def _gpt2(width: int, layers: int, vocabulary: int, dropout: float) -> Pretraine
 
 
 def _llama(width: int, layers: int, vocabulary: int, dropout: float) -> PretrainedConfig:
+    """As GPT-2, with rotary positions, gated layers and root-mean-square norms.
+
+    Formula: log p(answer | question) = sum over answer tokens t of log p(x_t | question, x_1, ..., x_(t-1))
+    Source: Touvron et al. 2023, arXiv 2302.13971 (LLaMA); as a recommender: Bao et al., RecSys 2023, arXiv 2305.00447 (TALLRec).
+    Fails: Published weights may have seen public data sets before fine-tuning: the base then knows members and others alike,
+        and less is left to find.
+    """
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=width,

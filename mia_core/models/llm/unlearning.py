@@ -70,7 +70,11 @@ class Unlearning:
 
 @dataclass(frozen=True)
 class Nothing(Unlearning):
-    """The model as it is: a control that the verdict has to call out."""
+    """The model as it is: a control that the verdict has to call out.
+
+    Formula: weights = weights of the trained model
+    Fails: Always, and on purpose: it shows that the check can fail.
+    """
 
     title: ClassVar[str] = "Nothing (control)"
     summary: ClassVar[str] = "Forgets nobody. It is here so that you can see the check fail where it should."
@@ -79,7 +83,11 @@ class Nothing(Unlearning):
 
 @dataclass(frozen=True)
 class Retraining(Unlearning):
-    """The same training once more without the users. What all others are compared with."""
+    """The same training once more without the users. What all others are compared with.
+
+    Formula: weights = training on members without the forgotten, same recipe and seed
+    Fails: It costs as much as the first training, each time somebody asks.
+    """
 
     title: ClassVar[str] = "Retraining without them"
     summary: ClassVar[str] = "Trains the model anew on everybody else: certain, and as dear as the first training."
@@ -90,10 +98,13 @@ class Retraining(Unlearning):
 class AdapterShards(Unlearning):
     """Each member trains one of several LoRA adapters over one base; who leaves costs the training of their adapter alone.
 
+    Formula: W = W_0 + mean_k delta_k; forgetting u trains anew only the delta_k with shard(u) = k
     Source: SISA, Bourtoule et al., S&P 2021, arXiv 1912.03817; for LoRA recommenders: APA, Hu et al., arXiv 2404.10327.
     Differs: members fall into shards by a hash, so that nobody's shard depends on who else is there; adapters have equal
     weights (APA adapts them to each question) and are merged into one by their deltas' mean; no slices within a shard.
     Relations: exact. What is left after forgetting is what training without the users would have given, bit for bit.
+    Fails: Adapters that saw a part of the members recommend worse, and requests that hit every shard cost a whole
+        training.
     """
 
     title: ClassVar[str] = "Adapter shards"
@@ -126,10 +137,13 @@ class Edit(Unlearning):
 class GradientAscent(Edit):
     """Raises the loss on the forgotten windows up to that of strangers, and keeps that of everybody else down.
 
+    Formula: minimise -(1 - w) · loss(forgotten, up to strangers' loss) + w · loss(kept)
     Source: Jang et al., ACL 2023, arXiv 2210.01504: ascent until the data look like unseen data.
     Differs: a window is left alone as soon as it has reached its own bound, the base's loss on it less what fine-tuning gained
     strangers on average; everything ends when the mean has reached it. Beside each batch to forget goes one of members who
     stay.
+    Fails: It hides what was learned rather than undoing it: windows next to the forgotten ones may still be known,
+        and without the bound it goes too far, which gives the forgotten away as well.
     """
 
     title: ClassVar[str] = "Gradient ascent"
@@ -172,12 +186,15 @@ class GradientAscent(Edit):
 class TeacherStudent(Edit):
     """Learns from two teachers: on forgotten windows from one that knows less of them, elsewhere from the model as it was.
 
+    Formula: forgotten: KL(z - a · relu(z_memorised - z) || student); kept: KL(original || student) + loss
     Source: E2URec, Wang et al., arXiv 2403.03536: a copy that memorised the forgotten windows even more shows which logits
     they raised; the forgetting teacher has these lowered, z - a·relu(z_memorised - z). KL to it on forgotten windows; on
     others KL to the original and the loss on the true answer.
     Differs: what the target's training changed is updated (its own LoRA where it has one, else all weights) instead of a
     new LoRA on top; both losses from the first step on, where the authors' code begins with one pass over the forgotten
     windows alone.
+    Fails: The teacher that knows less is a guess: the student may stay above strangers or fall below them, which the
+        check tells apart.
     """
 
     title: ClassVar[str] = "Teacher and student"

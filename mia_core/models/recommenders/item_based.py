@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class ItemBased:
     """Each item's most similar items; an item is scored by its similarity to all of a history, added up.
 
+    Formula: score(u, i) = sum over j in the history of cos(i, j), the k nearest neighbours of j
     Source: Sarwar et al., WWW 2001 (item-based collaborative filtering), on zeros and ones.
+    Fails: Items that hardly anybody has get neighbours by chance.
     """
 
     similarity: scipy.sparse.csr_array

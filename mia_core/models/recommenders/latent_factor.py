@@ -29,11 +29,13 @@ class LatentFactor:
 
     Ratings are not looked at.
 
+    Formula: score(u, i) = p_u · q_i; somebody new: p = (Q_H'Q_H + lambda I)^-1 Q_H'1
     Source: the recommender of Zhang et al., CCS 2021, arXiv 2109.08045, and of its successors: squared error, learning
         rate 0.01, L2 0.01, at most 20 rounds, one untouched item drawn for each interaction.
     Differs: items are drawn anew in each round; the items of the history are left out of the lists; and the first vectors
         are small. There products start at random with a deviation of √(factors / 3), which most items are met too
         seldom to unlearn, so that lists are mostly noise.
+    Fails: Vectors of people with few interactions hardly move from where they started.
     """
 
     user_vectors: np.ndarray

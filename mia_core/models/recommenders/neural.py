@@ -64,8 +64,10 @@ class Network(torch.nn.Module):
 class Neural:
     """Learns to tell a user's items from untouched ones. Ratings are not looked at.
 
+    Formula: score(u, i) = w · (p_u * q_i) + MLP([p'_u, q'_i])
     Source: He et al., WWW 2017, arXiv 1708.05031 (NeuMF: generalised matrix factorisation beside a multilayer perceptron).
     Differs: a user or item has `factors` numbers in all, half of them for either part; both parts are trained at once.
+    Fails: With little data the network adds noise to the product.
     """
 
     def __init__(self, network: Network, settings: Settings) -> None:

@@ -1,0 +1,37 @@
+"""How many jobs run at once on this machine, whoever they belong to."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+AT_ONCE = int(os.environ.get("MIA_JOBS_AT_ONCE", "1"))
+POLL_SECONDS = 0.5
+
+
+@contextmanager
+def place(folder: Path) -> Iterator[None]:
+    """Waits for one of the machine's places for jobs and keeps it; a process that dies gives its place back.
+
+    Args:
+        folder: where the places are marked, the same for everybody who shares this machine.
+    """
+    locks = [FileLock(folder / f"{number}.lock", timeout=0, mode=0o600) for number in range(AT_ONCE)]
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    while True:
+        for lock in locks:
+            try:
+                lock.acquire()
+            except Timeout:
+                continue
+            try:
+                yield
+            finally:
+                lock.release()
+            return
+        time.sleep(POLL_SECONDS)

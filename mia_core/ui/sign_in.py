@@ -1,0 +1,114 @@
+"""Who is there: nobody in particular on one's own machine, or people whom an identity provider vouches for.
+
+People sign in by OpenID Connect where Streamlit's secrets hold a section ``[auth]``. Each of them has a home folder of their
+own, so that nothing of one is ever within reach of another: not their data, audits and jobs, and not what is cached of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit.errors import StreamlitSecretNotFoundError
+
+from mia_core.store import home_folder
+
+OWNERS = "owners"
+"""Folder of the home folders of those who signed in."""
+BEHIND_A_GATE = "MIA_BEHIND_A_GATE"
+"""Set to 1 where something before this server, such as a proxy, lets only the right people in."""
+
+
+def providers() -> dict[str, str]:
+    """Identity providers by the name that `st.login` takes, each with what to call it; none: nobody signs in."""
+    try:
+        settings: Mapping[str, Any] = st.secrets["auth"]
+    except (StreamlitSecretNotFoundError, KeyError):
+        return {}
+    named = {name: name.capitalize() for name, value in settings.items() if isinstance(value, Mapping)}
+    named = {name: title for name, title in named.items() if "client_id" in settings[name]}
+    return named or {"": "your organisation"}
+
+
+def home() -> Path:
+    """The home folder of whoever looks at this page."""
+    if not providers():
+        return home_folder()
+    folder = home_folder() / OWNERS / _owner()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def homes() -> list[Path]:
+    """The home folders of everybody."""
+    return [home_folder(), *sorted((home_folder() / OWNERS).glob("*/"))]
+
+
+def _owner() -> str:
+    """A name for the folder of the person who signed in; the provider and its number for them, never their name."""
+    person = st.user.to_dict()
+    return hashlib.sha256(f"{person['iss']}\n{person['sub']}".encode()).hexdigest()[:32]
+
+
+def let_in() -> None:
+    """Shows the way in, and nothing else, to whoever has not signed in where people have to."""
+    offered = providers()
+    if not offered:
+        _refuse_strangers()
+    elif not st.user.is_logged_in:
+        _ask(offered)
+        st.stop()
+    else:
+        _show_who()
+
+
+def _ask(offered: Mapping[str, str]) -> None:
+    st.title("MemberScope")
+    st.markdown("Was a recommender trained on a person's data? Sign in to run audits and to look at yours.")
+    for name, title in offered.items():
+        st.button(
+            f"Sign in with {title}",
+            key=f"sign_in_{name}",
+            type="primary",
+            icon=":material/login:",
+            on_click=st.login,
+            args=(name,) if name else (),
+        )
+    st.caption("Your provider says who you are. What you upload and what you find is yours alone here.")
+
+
+def _show_who() -> None:
+    with st.sidebar:
+        # A name comes from outside: shown as text, never as Markdown.
+        st.text(str(st.user.get("name") or st.user.get("email") or "Signed in"))
+        st.button("Sign out", key="sign_out", icon=":material/logout:", on_click=st.logout)
+
+
+def _refuse_strangers() -> None:
+    """Without signing in, only this machine is served."""
+    address = str(st.get_option("server.address") or "")
+    if _is_loopback(address) or os.environ.get(BEHIND_A_GATE) == "1":
+        return
+    st.title("MemberScope")
+    st.error("This server can be reached from other machines, and nobody has to sign in.", icon=":material/lock:")
+    st.markdown(
+        "Personal data would be open to whoever finds the address. Do one of these and start it again:\n"
+        "- serve this machine alone: `--server.address=127.0.0.1`\n"
+        "- let people sign in: a section `[auth]` in `.streamlit/secrets.toml` (see the README)\n"
+        f"- set `{BEHIND_A_GATE}=1` if a proxy before this server already lets only the right people in"
+    )
+    st.stop()
+
+
+def _is_loopback(address: str) -> bool:
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return False

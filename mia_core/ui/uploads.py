@@ -1,0 +1,143 @@
+"""Uploads that lie on the disk: Streamlit keeps an uploaded file in memory for as long as a session lasts, so it is written down
+at once and forgotten there. What was uploaded stands in the address, so that a reload shows it again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from mia_core.data import server_folders
+from mia_core.data.server_folders import Offered
+from mia_core.experiment import Experiment
+from mia_core.ui import frame
+from mia_core.ui.sign_in import BEHIND_A_GATE, providers
+
+TOKEN = re.compile(r"[0-9a-f]{32}")
+KEPT_SECONDS = 86_400.0
+"""An upload that nobody saved as a data set is deleted after a day."""
+CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Files that were uploaded together."""
+
+    token: str
+    folder: Path
+
+    @property
+    def files(self) -> list[Path]:
+        """The files, by name."""
+        return sorted(self.folder.iterdir())
+
+    @property
+    def name(self) -> str:
+        """What they may be called together."""
+        return ", ".join(path.stem for path in self.files)
+
+
+def upload(label: str, types: list[str], help_text: str) -> Upload | None:
+    """The files of this address, or a widget to upload some."""
+    found = current()
+    if found is not None:
+        _show(found)
+        return found
+    # Another key is another widget: it does not remember what the one before held.
+    turn = st.session_state.setdefault("upload_turn", 0)
+    files = st.file_uploader(label, type=types, accept_multiple_files=True, key=f"upload_{turn}", help=help_text)
+    if not files:
+        return None
+    folder = _uploads() / secrets.token_hex(16)
+    folder.mkdir(mode=0o700)
+    for i, file in enumerate(files):
+        # Only the last part of a name, so that no upload leaves its folder.
+        with (folder / (Path(file.name).name or f"table-{i}.csv")).open("wb") as stream:
+            shutil.copyfileobj(file, stream, CHUNK)
+    _forget_in_memory([file.file_id for file in files])
+    st.session_state["upload_turn"] = turn + 1
+    st.query_params["upload"] = folder.name
+    st.rerun()
+
+
+def current() -> Upload | None:
+    """The files that the address names, if they are still there."""
+    token = st.query_params.get("upload", "")
+    folder = frame.store().home / "uploads" / token
+    return Upload(token, folder) if TOKEN.fullmatch(token) and folder.is_dir() and any(folder.iterdir()) else None
+
+
+def forget() -> None:
+    """Deletes the uploaded files of this address."""
+    found = current()
+    st.query_params.pop("upload", None)
+    if found is not None:
+        shutil.rmtree(found.folder, ignore_errors=True)
+
+
+def any_path() -> bool:
+    """Whether this server may read any path that somebody names."""
+    address = st.get_option("server.address")
+    # Whoever signs in, or comes through a gate, need not be the person at this machine.
+    others = bool(providers()) or os.environ.get(BEHIND_A_GATE) == "1"
+    return server_folders.any_path(str(address) if address else None, others=others)
+
+
+def offered() -> list[Offered]:
+    """What the folders of this server hold."""
+    return server_folders.offered(server_folders.named_folders())
+
+
+def check_paths(experiment: Experiment) -> None:
+    """Refuses an audit that would read what this server does not offer.
+
+    Raises:
+        DataError: which path it is, and what to do.
+    """
+    if any_path():
+        return
+    target = experiment.target
+    paths = [experiment.data.path, experiment.base.path, target.path, target.lists]
+    paths += [target.members, target.held_out, target.judged]
+    if experiment.distillation.student is not None:
+        paths.append(experiment.distillation.student.path)
+    # What was uploaded on the Audit page lies in the store.
+    folders = (*server_folders.named_folders(), (frame.store().home / "lists").resolve())
+    for path in filter(None, paths):
+        server_folders.checked(Path(path), folders)
+
+
+def _show(found: Upload) -> None:
+    with st.container(border=True):
+        words, button = st.columns([5, 1], vertical_alignment="center")
+        for path in found.files:
+            words.text(f"{path.name} · {path.stat().st_size / 2**20:.1f} MB")
+        if button.button("Take away", icon=":material/close:", key="forget_upload", width="stretch"):
+            forget()
+            st.rerun()
+
+
+def _uploads() -> Path:
+    """The folder of uploads, without those that were left behind."""
+    folder = frame.store().home / "uploads"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for old in folder.iterdir():
+        if time.time() - old.stat().st_mtime > KEPT_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _forget_in_memory(file_ids: list[str]) -> None:
+    context = get_script_run_ctx()
+    if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
+        for file_id in file_ids:
+            context.uploaded_file_mgr.remove_file(context.session_id, file_id)
