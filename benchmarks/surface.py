@@ -86,7 +86,7 @@ def main(users: int) -> int:
         assert found is not None
         person = read_table(found, "users", ["user", "role"]).filter(role="audited_member")["user"][0]
         store.close()
-        server, url = _start(home)
+        server, url = start_app(home)
         try:
             return _report(users, url, _visits(key, another, person))
         finally:
@@ -177,7 +177,7 @@ def _report(users: int, url: str, visits: list[tuple[str, list[tuple[str, Callab
     return 1 if failures else 0
 
 
-def _start(home: Path) -> tuple[subprocess.Popen[bytes], str]:
+def start_app(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

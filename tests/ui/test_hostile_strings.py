@@ -99,6 +99,8 @@ def test_what_came_from_a_file_does_nothing(
     assert {urlparse(address).hostname for address in page.evaluate(leading)} <= {"127.0.0.1", None}
     assert page.locator("[href^='javascript:']").count() == 0
     assert page.locator("[data-testid=stMain] script").count() == 0
+    # What a table would export by itself could become a formula; the Report page exports tables.
+    assert page.get_by_label("Download as CSV").count() == 0
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0
     page.close()
