@@ -212,7 +212,7 @@ def test_a_fault_of_ours_is_one_calm_line_and_the_log_holds_nobodys_data(
     def broken(*_: object) -> None:
         raise ValueError("Ana watched Solaris")
 
-    monkeypatch.setattr(command_line, "show_report", broken)
+    monkeypatch.setattr("mia_core.command_line.keeping.show_report", broken)
     ran = run("report", "latest")
     assert ran.code == 1
     assert ran.err.count("\n") == 1

@@ -37,7 +37,7 @@ from mia_core.report.wording import (
     use_of,
 )
 from mia_core.store import Store
-from mia_core.terminal import show_audits, show_cohort, show_lookup, show_report
+from mia_core.command_line.show_audits import show_audits, show_cohort, show_lookup, show_report
 from mia_core.types import SESSION, USER, Metric, Role
 from tests.report.test_wording import cohort, looked_up, with_figures, with_target
 from tests.test_pipeline import TINY, tiny

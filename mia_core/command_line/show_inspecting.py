@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mia_core.command_line.show_audits import KEY_SHOWN, printable
 from mia_core.report.cohorts import Bin, Cohort, Leak
 from mia_core.report.comparing import AuditComparison, explain_finding
 from mia_core.report.methods import Method
 from mia_core.report.results import AuditResult, WithoutResult
-from mia_core.terminal import KEY_SHOWN, printable
 
 
 def show_cohorts(

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mia_core.command_line.show_audits import KEY_SHOWN, printable
 from mia_core.report.studies import StudyResult, metric_title, modality_sentences
 from mia_core.study import Study
-from mia_core.terminal import KEY_SHOWN, printable
 
 
 def show_study(console: Console, result: StudyResult, tables: dict[str, pl.DataFrame]) -> None:

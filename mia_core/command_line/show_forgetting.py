@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mia_core.command_line.show_audits import KEY_SHOWN, printable
 from mia_core.report.forgetting import (
     VERDICT_TITLES,
     ForgettingResult,
@@ -18,7 +19,6 @@ from mia_core.report.forgetting import (
     percent,
     verdict_sentences,
 )
-from mia_core.terminal import KEY_SHOWN, printable
 
 if TYPE_CHECKING:
     from mia_core.models.llm.unlearning import Unlearning

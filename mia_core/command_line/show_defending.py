@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mia_core.command_line.show_audits import KEY_SHOWN, printable
 from mia_core.defending import Tried
 from mia_core.report.defending import DefenseResult, Row, by_defense, onion_sentences, recommendation
-from mia_core.terminal import KEY_SHOWN, printable
 
 WIDE = 110
 """Columns of a terminal in which all figures fit."""
