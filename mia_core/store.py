@@ -28,6 +28,8 @@ SCHEMA_VERSION = 1
 RECENT_SECONDS = 3_600.0
 """An artifact that was used within this time is never evicted: a running audit may be reading it."""
 KEY = re.compile(r"[0-9a-f]{64}")
+OWNERS = "owners"
+"""Within the home folder of a server where people sign in: the home folders of each of them."""
 
 
 def home_folder() -> Path:

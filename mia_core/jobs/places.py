@@ -10,17 +10,20 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mia_core.store import OWNERS
+
 AT_ONCE = int(os.environ.get("MIA_JOBS_AT_ONCE", "1"))
 POLL_SECONDS = 0.5
 
 
 @contextmanager
-def place(folder: Path) -> Iterator[None]:
+def place(home: Path) -> Iterator[None]:
     """Waits for one of the machine's places for jobs and keeps it; a process that dies gives its place back.
 
     Args:
-        folder: where the places are marked, the same for everybody who shares this machine.
+        home: of whose job it is. Those who signed in to one server share its places.
     """
+    folder = (home.parents[1] if home.parent.name == OWNERS else home) / "places"
     locks = [FileLock(folder / f"{number}.lock", timeout=0, mode=0o600) for number in range(AT_ONCE)]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     while True:

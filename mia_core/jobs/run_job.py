@@ -23,7 +23,7 @@ from mia_core.jobs.progress import JobProgress
 from mia_core.jobs.queue import Queue
 from mia_core.keys import content_key
 from mia_core.report.results import Flag, LookupResult, WithoutResult, WithoutRow
-from mia_core.store import Store, home_folder
+from mia_core.store import Store
 
 HEARTBEAT_SECONDS = 2.0
 
@@ -133,7 +133,7 @@ def run_job(home: Path, job_id: str) -> int:
     threading.Thread(target=_beat, args=(queue, job_id), daemon=True).start()
     try:
         store = Store(home)
-        with place(home_folder() / "places"):
+        with place(home):
             queue.finish(job_id, KINDS[job.kind](job.payload, store, JobProgress(queue, job_id)))
     except Cancelled:
         queue.cancelled(job_id)

@@ -16,10 +16,8 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from mia_core.store import home_folder
+from mia_core.store import OWNERS, home_folder
 
-OWNERS = "owners"
-"""Folder of the home folders of those who signed in."""
 BEHIND_A_GATE = "MIA_BEHIND_A_GATE"
 """Set to 1 where something before this server, such as a proxy, lets only the right people in."""
 
