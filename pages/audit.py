@@ -238,6 +238,10 @@ def suggested_name(document: dict[str, Any], source: str) -> str:
 
 def launch(document: dict[str, Any], summary: dict[str, Any], cost: DeltaGenerator) -> Experiment | None:
     """Estimate, launch, and the same audit for the command line; None where the settings do not fit together."""
+    target = document["target"]
+    if target.get("source") == "own" and not target.get("path"):
+        st.info("Name the folder of your model above; then this audit can be launched.", icon=":material/arrow_upward:")
+        return None
     try:
         experiment = parse_experiment(document)
         uploads.check_paths(experiment)

@@ -68,15 +68,15 @@ def overview(results: list[AuditResult], attack: str) -> None:
             {
                 "Audit": str(number),
                 "Name": result.name,
+                "Gates": "passed" if result.valid else "FAILED",
                 "AUC": cell(result.metric(attack, "auc")),
+                "HR@10": "–" if target is None else f"{target.hit_rate_at_10:.2f}",
                 "Found at 1% false alarms": cell(result.metric(attack, "tpr_at_fpr_0.01")),
                 "Found at 5% false alarms": cell(result.metric(attack, "tpr_at_fpr_0.05")),
-                "HR@10": "–" if target is None else f"{target.hit_rate_at_10:.2f}",
-                "Gates": "passed" if result.valid else "FAILED",
                 "Users": f"{sum(result.roles.values()):,}",
             }
         )
-    pinned = {"Audit": st.column_config.TextColumn(pinned=True, width="small")}
+    pinned = {"Audit": st.column_config.TextColumn(pinned=True, width=50)}
     st.dataframe(pl.DataFrame(rows), hide_index=True, column_config=pinned)
     if not all(result.valid for result in results):
         st.error(
@@ -88,16 +88,17 @@ def overview(results: list[AuditResult], attack: str) -> None:
 def show_differences(pairs: list[AuditComparison]) -> None:
     """How much more, or less, each audit shows than the first."""
     st.subheader("What differs in what was found", divider="gray")
-    rows = []
+    rows, sentences = [], []
     for number, pair in enumerate(pairs, start=2):
         if pair.reason:
             st.markdown(f"Audits 1 and {number} are not compared user by user: {pair.reason}")
         for finding in pair.findings:
-            st.markdown(f"- {explain_finding(finding, number)}")
+            sentences.append(f"- {explain_finding(finding, number)}")
             limits = {"value": finding.value, "low": finding.low, "high": finding.high, "users": finding.n}
             rows.append({"audit": f"Audit {number}", "figure": title_of(finding), **limits})
     if not rows:
         return
+    st.markdown("\n".join(sentences))
     table = pl.DataFrame(rows)
     figures = table["figure"].unique(maintain_order=True).to_list()
     for column, figure in zip(st.columns(len(figures), gap="medium"), figures, strict=True):

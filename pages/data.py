@@ -175,9 +175,8 @@ def show_figures(summary: dict[str, Any]) -> None:
     )
     if unit == "user":
         figures = ((*figures[0][:2], ""), *figures[1:])
-    for row in (figures[:4], figures[4:]):
-        for card, (label, value, explanation) in zip(st.columns(len(row)), row, strict=True):
-            card.metric(label, value, border=True, help=explanation or None)
+    for i in (0, 4):
+        frame.cards(f"data_{i}", [(*figure, "") for figure in figures[i : i + 4]])
 
 
 def show_dropped(found: Profile) -> None:

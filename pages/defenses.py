@@ -38,15 +38,16 @@ QUALITIES = {"hit_rate_at_10": "HR@10", "ndcg_at_10": "NDCG@10", "likes_auc": "L
 
 def set_up() -> None:
     """The form: which audit, which defences."""
-    st.subheader("1 · Which audit", divider="gray")
-    key = frame.chosen_audit()
-    if key is None:
-        frame.empty_state(
-            "Defences are tried on an audit. Run one first: it shows whether there is a leak to close.",
-            "Run an audit",
-            "audit",
-        )
-        return
+    with st.container(border=True):
+        st.subheader("1 · Which audit")
+        key = frame.chosen_audit()
+        if key is None:
+            frame.empty_state(
+                "Defences are tried on an audit. Run one first: it shows whether there is a leak to close.",
+                "Run an audit",
+                "audit",
+            )
+            return
     result = frame.result(key)
     try:
         experiment = _experiment(result)
@@ -60,29 +61,30 @@ def set_up() -> None:
             "Nothing can be tried on this target: its training is not done here. Choose an audit that trains its target."
         )
         return
-    st.subheader("2 · Which defences", divider="gray")
-    titles = [tried.title for tried in possible]
-    chosen = st.pills(
-        "Tried, each by itself",
-        titles,
-        selection_mode="multi",
-        default=titles,
-        key=f"tried_{key[:8]}",
-        help=_help(possible),
-    )
-    refused = [(tried.title, reason) for tried, reason in panel if reason]
-    if refused:
-        with st.expander(f"Not for this audit: {len(refused)}"):
-            for title, reason in refused:
-                st.text(f"{title}: {reason}")
-    seeds = st.slider(
-        "Seeds",
-        1,
-        5,
-        3,
-        key="defense_seeds",
-        help="Each is another split and another training; three show what chance does.",
-    )
+    with st.container(border=True):
+        st.subheader("2 · Which defences")
+        titles = [tried.title for tried in possible]
+        chosen = st.pills(
+            "Tried, each by itself",
+            titles,
+            selection_mode="multi",
+            default=titles,
+            key=f"tried_{key[:8]}",
+            help=_help(possible),
+        )
+        refused = [(tried.title, reason) for tried, reason in panel if reason]
+        if refused:
+            with st.expander(f"Not for this audit: {len(refused)}"):
+                for title, reason in refused:
+                    st.text(f"{title}: {reason}")
+        seeds = st.slider(
+            "Seeds",
+            1,
+            5,
+            3,
+            key="defense_seeds",
+            help="Each is another split and another training; three show what chance does.",
+        )
     if not chosen:
         st.info("Choose at least one defence.")
         return

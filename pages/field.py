@@ -50,7 +50,7 @@ def tidy(document: dict[str, Any]) -> pl.DataFrame:
                 "text": f"{auc[0]:.2f}",
                 "TPR at 5% FPR": tpr[0] if tpr else None,
                 **{
-                    f"precision at {r:.0%} recall": (row[f"precision_at_recall_{r}"] or [None])[0]
+                    f"Precision at {r:.0%} recall": (row[f"precision_at_recall_{r}"] or [None])[0]
                     for r in (0.1, 0.5, 0.9)
                 },
             }
@@ -73,23 +73,28 @@ def show(document: dict[str, Any]) -> None:
     if part.is_empty():
         st.info("Choose at least one kind of evidence.")
         return
-    st.altair_chart(
-        legible(charts.battery(part)), alt="AUC of every attack in every audit", key="battery", width="content"
-    )
+    with st.container(key="wide_battery"):
+        st.altair_chart(
+            legible(charts.battery(part)), alt="AUC of every attack in every audit", key="battery", width="content"
+        )
     st.caption(
         "AUC: 0.5 is guessing, 1 is perfect. Grey: the 95% interval over users holds 0.5, so the attack is at chance there."
     )
+    names = {"attack": "Attack", "audit": "Audit", "value": "AUC", "low": "From", "high": "To"}
+    table = part.select(*(pl.col(name).alias(shown) for name, shown in names.items()), pl.col("^(TPR|Precision).*$"))
     st.dataframe(
-        part.select(
-            "attack", "audit", pl.col("value").alias("AUC"), "low", "high", pl.col("^(TPR|precision).*$")
-        ).with_columns(pl.col(pl.Float64).round(3)),
+        table,
         hide_index=True,
         height=380,
+        column_config={
+            "Attack": st.column_config.TextColumn(pinned=True),
+            **{name: st.column_config.NumberColumn(format="%.3f") for name in table.columns[2:]},
+        },
     )
     ran = {title([row["data"], row["family"], row["tuning"]]) for row in document["rows"]}
     missing = [title(cell) for cell in document["cells"] if title(cell) not in ran]
     if missing:
-        st.markdown(f"**Not run** within the budget of time: {'; '.join(missing)}.")
+        st.caption(f"Not run within the budget of time: {'; '.join(missing)}.")
     st.caption(
         f"Small models built here (width 128, four layers), one seed, {document['shadows']} shadow models, audited users only. "
         "Made by `python benchmarks/battery.py`."
@@ -98,7 +103,7 @@ def show(document: dict[str, Any]) -> None:
 
 st.title("Every attack, measured")
 st.html(
-    '<p class="ms-lead">The same audits with every attack, so that they can be compared on the same people and the same models. '
+    '<p class="ms-quiet">The same audits with every attack, so that they can be compared on the same people and the same models. '
     "Which attack works best depends on the model: look at the column that is like yours.</p>"
 )
 if ASSET.is_file():

@@ -31,13 +31,16 @@ WHO = {"share": "Some members, drawn at random", "ids": "Members I name"}
 
 def set_up() -> None:
     """The form: which audit, who is to be forgotten, how."""
-    st.subheader("1 · Which model", divider="gray")
-    key = frame.chosen_audit()
-    if key is None:
-        frame.empty_state(
-            "What a model has forgotten is checked on the target of an audit. Run one first.", "Run an audit", "audit"
-        )
-        return
+    with st.container(border=True):
+        st.subheader("1 · Which model")
+        key = frame.chosen_audit()
+        if key is None:
+            frame.empty_state(
+                "What a model has forgotten is checked on the target of an audit. Run one first.",
+                "Run an audit",
+                "audit",
+            )
+            return
     result = frame.result(key)
     document = _document(result)
     try:
@@ -45,53 +48,55 @@ def set_up() -> None:
     except ConfigError as error:
         frame.show_error(error)
         return
-    st.subheader("2 · Who is to be forgotten", divider="gray")
-    who = (
-        st.segmented_control("Who", list(WHO), default="share", format_func=WHO.__getitem__, key="forget_who")
-        or "share"
-    )
-    if who == "share":
-        percent = st.slider("Share of the members", 1, 50, 10, format="%d%%", key="forget_share")
-        document["forget"] = percent / 100
-    else:
-        written = st.text_area(
-            "Ids, one a line", key="forget_ids", help="Exactly as in the data; only members can be forgotten."
+    with st.container(border=True):
+        st.subheader("2 · Who is to be forgotten")
+        who = (
+            st.segmented_control("Who", list(WHO), default="share", format_func=WHO.__getitem__, key="forget_who")
+            or "share"
         )
-        document["forget"] = [line.strip() for line in written.splitlines() if line.strip()]
-        if not document["forget"]:
-            st.info("Name at least one member.")
-            return
-    st.subheader("3 · How", divider="gray")
-    titles = {method.title: name for name, method in every.items()}
-    chosen = st.pills(
-        "Ways to forget",
-        list(titles),
-        selection_mode="multi",
-        default=list(titles),
-        key=f"ways_{key[:8]}",
-        help="\n".join(f"- **{method.title}**: {method.summary}" for method in every.values()),
-    )
-    left, right = st.columns(2)
-    document["seeds"] = int(
-        left.number_input(
-            "Trainings of each kind",
-            FEWEST_SEEDS,
-            30,
-            FEWEST_SEEDS,
-            key="forget_seeds",
-            help="Two trainings differ by chance, too: what is forgotten is told from that.",
+        if who == "share":
+            percent = st.slider("Share of the members", 1, 50, 10, format="%d%%", key="forget_share")
+            document["forget"] = percent / 100
+        else:
+            written = st.text_area(
+                "Ids, one a line", key="forget_ids", help="Exactly as in the data; only members can be forgotten."
+            )
+            document["forget"] = [line.strip() for line in written.splitlines() if line.strip()]
+            if not document["forget"]:
+                st.info("Name at least one member.")
+                return
+    with st.container(border=True):
+        st.subheader("3 · How")
+        titles = {method.title: name for name, method in every.items()}
+        chosen = st.pills(
+            "Ways to forget",
+            list(titles),
+            selection_mode="multi",
+            default=list(titles),
+            key=f"ways_{key[:8]}",
+            help="\n".join(f"- **{method.title}**: {method.summary}" for method in every.values()),
         )
-    )
-    margin = right.slider(
-        "What may be left of the memory",
-        5,
-        50,
-        20,
-        format="%d%%",
-        key="forget_margin",
-        help="Fixed before anything is looked at.",
-    )
-    document["margin"] = margin / 100
+        left, right = st.columns(2)
+        document["seeds"] = int(
+            left.number_input(
+                "Trainings of each kind",
+                FEWEST_SEEDS,
+                30,
+                FEWEST_SEEDS,
+                key="forget_seeds",
+                help="Two trainings differ by chance, too: what is forgotten is told from that.",
+            )
+        )
+        margin = right.slider(
+            "What may be left of the memory",
+            5,
+            50,
+            20,
+            format="%d%%",
+            key="forget_margin",
+            help="Fixed before anything is looked at.",
+        )
+        document["margin"] = margin / 100
     if not chosen:
         st.info("Choose at least one way to forget.")
         return

@@ -76,10 +76,7 @@ def show(found: CohortResult, result: AuditResult) -> None:
             else f"{100 * found.confidence:g}% interval {100 * found.share_low:.0f}–{found.share_high:.0%}",
         ),
     ]
-    for column, (label, value, caption) in zip(st.columns(len(cards)), cards, strict=True):
-        with column.container(border=True, height="stretch"):
-            st.metric(label, value)
-            st.caption(caption)
+    frame.cards("list", [(label, value, "", caption) for label, value, caption in cards])
     for sentence in rest:
         st.markdown(f"- {sentence}")
     st.subheader("What it rests on, and what it does not establish", divider="gray")

@@ -94,38 +94,30 @@ def show(found: LookupResult, audit: str) -> None:
     with st.container(border=True):
         st.text(first)
     if found.score is not None:
-        cards = st.columns(4)
-        cards[0].metric(
-            "Score",
-            f"{found.score:.3f}",
-            border=True,
-            help="Higher = likelier member. It has no scale of its own: compare.",
+        p, like = ("–" if value is None else format_p(value) for value in (found.p_value, found.stratum_p_value))
+        cards = (
+            ("Score", f"{found.score:.3f}", "Higher = likelier member. It has no scale of its own: compare."),
+            ("p-value", p, "Share of comparable held-out users at least so member-like, the person included."),
+            (
+                "p within like users",
+                like,
+                "The same among held-out users of like history length and popularity alone.",
+            ),
+            (
+                "More member-like than",
+                "–" if found.share_below is None else share(found.share_below),
+                f"Share of the {found.calibration_users:,} comparable held-out users who look less member-like.",
+            ),
         )
-        cards[1].metric(
-            "p-value",
-            "–" if found.p_value is None else format_p(found.p_value),
-            border=True,
-            help=say("Share of comparable held-out users at least so member-like, the person included."),
-        )
-        cards[2].metric(
-            f"p within like {result.unit.many}",
-            "–" if found.stratum_p_value is None else f"{found.stratum_p_value:.3f}",
-            border=True,
-            help=say("The same among held-out users of like history length and popularity alone."),
-        )
-        cards[3].metric(
-            "More member-like than",
-            "–" if found.share_below is None else f"{found.share_below:.1%}",
-            border=True,
-            help=say(f"Share of the {found.calibration_users:,} comparable held-out users who look less member-like."),
-        )
+        frame.cards("answer", [(say(label), value, say(meaning), "") for label, value, meaning in cards])
         if found.held_out_scores:
             picture = charts.place(found.member_scores, found.held_out_scores, found.score, result.unit)
             label = say("Where this person's score lies among members and held-out users")
             steps = charts.score_steps(found.member_scores, found.held_out_scores, result.unit)
             show_chart(picture, label, shares(steps, "Score from"), "place")
-    for sentence in rest:
-        st.text(sentence)
+    with st.container(gap="xsmall", width=800):
+        for sentence in rest:
+            st.text(sentence)
     with st.popover("How this is computed", icon=":material/function:"):
         st.latex(r"p_u=\frac{1+\#\{c: s_c\ge s_u\}}{n+1}")
         st.markdown(
@@ -167,14 +159,18 @@ def show_prior(found: LookupResult, result: AuditResult) -> None:
         return
     confidence = float(result.config["evaluation"]["confidence"])
     ratio, after = weigh(found.flag, prior, confidence)
-    left, middle, right = st.columns(3)
-    left.metric("Before", share(prior), border=True)
     open_ended = ratio.value == math.inf
     times = f"≥ {ratio.low:.2g}" if open_ended else f"{ratio.value:.2g}"
     now = f"≥ {share(after.low)}" if open_ended else share(after.value)
     unknown = math.isnan(ratio.value)
-    middle.metric("Times as common among members", "–" if unknown else times, border=True)
-    right.metric("After", "–" if unknown else now, border=True)
+    frame.cards(
+        "prior",
+        [
+            ("Before", share(prior), "", ""),
+            ("Times as common among members", "–" if unknown else times, "", ""),
+            ("After", "–" if unknown else now, "", ""),
+        ],
+    )
     for sentence in explain_posterior(found.flag, ratio, after, confidence, result.unit):
         st.text(sentence)
     with st.popover("How the prior is brought up to date", icon=":material/function:"):

@@ -60,7 +60,14 @@ def show_downloads(finished: Finished, key: SealingKey, annex: Annex, left_out: 
     )
     for column, (label, file, make, icon) in zip(st.columns(3), main, strict=True):
         column.download_button(
-            label, make, file, icon=icon, width="stretch", key=f"take_{label}", on_click="ignore", type="primary"
+            label,
+            make,
+            file,
+            icon=icon,
+            width="stretch",
+            key=f"take_{label}",
+            on_click="ignore",
+            type="primary" if file.endswith(".pdf") else "secondary",
         )
     with st.expander("Single files"):
         for single in [single for single in CONTENTS if not single.startswith("report.")]:
@@ -101,7 +108,7 @@ def show_seal(key: SealingKey) -> None:
         "them by another way than the report itself."
     )
     st.code(in_groups(key.fingerprint), language=None, wrap_lines=True)
-    st.code(f"python -m mia_core verify REPORT --key {key.fingerprint}", language="bash", wrap_lines=True)
+    st.code(f"python -m mia_core verify REPORT --key {key.fingerprint}", language=None, wrap_lines=True)
     with st.popover("Whole public key", icon=":material/key:"):
         st.code(key.public_key, language=None, wrap_lines=True)
     st.caption(

@@ -27,10 +27,14 @@ def base_rates() -> None:
         for column, name, key, options, value in zip(columns, names, keys, choices, usual, strict=True)
     ]
     counted = count_flagged(PEOPLE, *chosen)
-    cards = st.columns(3)
-    cards[0].metric("Members, flagged", f"{counted.flagged_members:,}", border=True)
-    cards[1].metric("Others, flagged", f"{counted.flagged_others:,}", border=True)
-    cards[2].metric("Of the flagged, members", "–" if counted.share is None else f"{counted.share:.1%}", border=True)
+    frame.cards(
+        "flagged",
+        [
+            ("Members, flagged", f"{counted.flagged_members:,}", "", ""),
+            ("Others, flagged", f"{counted.flagged_others:,}", "", ""),
+            ("Of the flagged, members", "–" if counted.share is None else f"{counted.share:.1%}", "", ""),
+        ],
+    )
     st.caption(
         f"Of {PEOPLE:,} people, {counted.members:,} are members. The share is yours to say: no audit can supply it."
     )

@@ -54,23 +54,26 @@ def show_headline(result: AuditResult) -> None:
             st.markdown(":material/info: **Please note**")
             for note in result.notes:
                 st.text(note)
-    cards = [
-        result.metric(result.lead, name) for name in ("auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "balanced_accuracy")
-    ]
-    shown = [metric for metric in cards if metric is not None]
+    names = ("auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "balanced_accuracy")
+    shown = [metric for name in names if (metric := result.metric(result.lead, name)) is not None]
     repeats = frame.repeats(result.key)
-    for column, metric in zip(st.columns(max(1, len(shown))), shown, strict=False):
-        column.metric(
-            LABELS[metric.metric], _value(metric), help=explain_metric(metric, _confidence(result)), border=True
-        )
+    cards = []
+    for metric in shown:
         told = [_interval(metric, result)]
         if metric.fpr_limit is not None:
             limit = f"{percent_at_most(metric.fpr_limit)}, with {100 * _confidence(result):g}% confidence"
             told.append(f"False alarms among all such {result.unit.many}: at most {limit}")
         if result.valid and metric.metric in repeats.spread:
             told.append(spread_in_short(metric.metric, repeats.spread[metric.metric]))
-        column.caption("  \n".join(told))
-    show_other_seeds(result, repeats)
+        meaning = explain_metric(metric, _confidence(result))
+        cards.append((LABELS[metric.metric], _value(metric), meaning, "  \n".join(told)))
+    if cards:
+        frame.cards("headline", cards)
+
+
+def show_seeds(result: AuditResult) -> None:
+    """What other seeds gave, or the way to run some."""
+    show_other_seeds(result, frame.repeats(result.key))
 
 
 def show_curves(result: AuditResult) -> None:
@@ -300,7 +303,7 @@ def show_training(result: AuditResult) -> None:
 def show_one_view(result: AuditResult) -> None:
     """One view at a time, named in the address; gates and headline stand above all of them."""
     views: dict[str, tuple[Callable[[AuditResult], None], ...]] = {
-        "Overview": (show_curves, show_claims, show_follow_ups),
+        "Overview": (show_seeds, show_curves, show_claims, show_follow_ups),
         "Attacks": (show_attacks, show_overlap, show_both_ways),
         "Threshold": (show_threshold,),
         "Signals": (show_signals,),

@@ -12,16 +12,22 @@ from mia_core.report.results import AuditResult
 from mia_core.report.wording import headline
 from mia_core.store import Entry
 from mia_core.ui import charts, frame, prose, run_status
-from mia_core.ui.twin import show_chart
+from mia_core.ui.twin import shares, show_chart
 
 SHOWN_AUDITS = 5
 SHOWN_STOPS = 3
 STYLE = """
 <style>
-.st-key-hero h1 {font-size: clamp(2rem, 4.6vw, 3.1rem) !important; letter-spacing: -.03em; line-height: 1.1; max-width: 21ch;
+.st-key-hero h1 {font-size: clamp(1.9rem, 3.1vw, 2.6rem) !important; letter-spacing: -.03em; line-height: 1.1;
   text-wrap: balance;}
+.st-key-hero .ms-lead {margin: .6rem 0 0;}
 .st-key-door_example {background: rgba(47, 127, 181, .1); border-color: rgba(47, 127, 181, .6) !important;}
-.st-key-doors {margin: .8rem 0 1.4rem;}
+.st-key-doors {margin: .6rem 0 1.2rem;}
+.st-key-doors [data-testid="stVerticalBlock"] > :last-child:has(button) {margin-top: auto;}
+@media (max-width: 1200px) {
+  .st-key-hero [data-testid="stHorizontalBlock"] {flex-wrap: wrap;}
+  .st-key-hero [data-testid="stColumn"] {min-width: 100% !important;}
+}
 </style>
 """
 
@@ -81,27 +87,31 @@ def picture(key: str) -> tuple[AuditResult, pl.DataFrame]:
     return result, charts.binned(scores, unit=result.unit)
 
 
-def what_it_finds() -> None:
-    """The example's own scores, and what they mean."""
+def what_it_sees() -> None:
+    """The scores of the example."""
     result, steps = picture(example.audit_keys()[0])
+    show_chart(
+        charts.steps_chart(steps, "Score (right = more member-like)", result.unit).properties(height=300),
+        "How the scores of members and of held-out people of the example are spread: the members' lie further right.",
+        shares(steps, "Score from"),
+        "example_scores",
+    )
+
+
+def what_it_finds() -> None:
+    """What the example's scores mean, and what follows from them."""
+    result, _ = picture(example.audit_keys()[0])
     st.subheader("What an audit finds", divider="gray")
-    left, right = st.columns([3, 2], gap="large", vertical_alignment="center")
+    left, right = st.columns(2, gap="medium")
     with left:
-        table = steps.rename({"group": "Group", "value": "Score, from", "share": "Share of group"})
-        show_chart(
-            charts.steps_chart(steps, "Score (right = more member-like)", result.unit).properties(height=340),
-            "How the scores of members and of held-out people of the example are spread: the members' lie further right.",
-            table,
-            "example_scores",
-        )
-    with right:
         prose.text(
             "Blue are people whose histories trained the recommender, orange are people like them whose histories did not. "
             "Who was which was decided by coins before the training.",
             "If the model had kept nothing of anybody, both shapes would lie on one another.",
         )
+    with right:
         st.text(headline(result))
-        st.caption("Figures of the example audit, made on invented people.")
+        st.caption("Picture and figures are those of the example audit, made on invented people.")
 
 
 def show_work() -> None:
@@ -161,7 +171,7 @@ def _show_audit(entry: Entry) -> None:
 def live_demo() -> None:
     """An audit from beginning to end, for whoever wants to watch one or to show it to others."""
     st.subheader("Watch an audit happen", divider="gray")
-    words, button = st.columns([3, 1], vertical_alignment="center", gap="medium")
+    words, button = st.columns([5, 2], vertical_alignment="center", gap="medium")
     words.markdown(
         "Invented users, a small T5 trained in front of you, a whole audit in about a minute. No network is needed, and "
         "nothing leaves this machine."
@@ -183,12 +193,17 @@ if job_id is not None:
 else:
     shipped = bool(example.audit_keys())
     with st.container(key="hero"):
+        words, image = st.columns(2, gap="large", vertical_alignment="center") if shipped else (st.container(), None)
+    with words:
         st.title("Was this recommender trained on your data?")
         st.html(
             '<p class="ms-lead">A recommender that was trained on people\'s histories answers a little differently for exactly '
             "those people. MemberScope measures that difference, person by person, says how sure one can be, and says what "
             "the evidence does not show.</p>"
         )
+    if image is not None:
+        with image:
+            what_it_sees()
     doors(shipped)
     if shipped:
         what_it_finds()

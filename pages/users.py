@@ -192,7 +192,7 @@ def show_table(result: AuditResult) -> None:
     if not found.height:
         return
     small = {
-        titles[name]: st.column_config.NumberColumn(format="%.3g") for name in ("p", "p_stratum") if name in titles
+        titles[name]: st.column_config.NumberColumn(format="%.4f") for name in ("p", "p_stratum") if name in titles
     }
     st.dataframe(
         shown,

@@ -92,10 +92,11 @@ def choose_attacks(experiment: Experiment) -> dict[str, Any]:
     chosen = [name for name in offered if st.session_state[_key(name)]]
     _choose_set(sets, chosen, offered)
     settings: dict[str, dict[str, Any]] = {}
-    for group_name, group in GROUPS.items():
-        if names := tuple(name for name in group.attacks if name in offered):
-            settings |= _group(group_name, group, names)
-    _refused(refused)
+    with st.container(gap="xsmall"):
+        for group_name, group in GROUPS.items():
+            if names := tuple(name for name in group.attacks if name in offered):
+                settings |= _group(group_name, group, names)
+        _refused(refused)
     if not chosen:
         st.info("Choose at least one attack.")
         st.stop()

@@ -20,7 +20,9 @@ MEMBER_LABEL, HELD_OUT_LABEL, CALIBRATION_LABEL = "Members", "Held-out users", "
 LOOKS = {MEMBER_LABEL: (MEMBER, [1, 0]), HELD_OUT_LABEL: (HELD_OUT, [6, 4]), CALIBRATION_LABEL: (CALIBRATION, [2, 3])}
 """Colour and dash of each group."""
 SUBJECT = "#C2528B"
-QUIET = "#8a94a0"
+QUIET = "#7f8995"
+PINK, GOLD, SKY = "#C4679B", "#B87A00", "#2E8FC7"
+"""Further colours; all of them stand out 3 : 1 from the page, be it light or dark."""
 BINS = 40
 CHOSEN = "chosen"
 """Name of what was clicked on a map."""
@@ -92,7 +94,7 @@ def _steps(steps: pl.DataFrame, title: str, unit: Unit) -> list[alt.Chart]:
     )
     x = alt.X("value:Q", title=title, scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickCount=5))
     y = alt.Y("share:Q", title="Share of group", axis=alt.Axis(format="%", tickCount=4))
-    tips = ["group:N", alt.Tooltip("value:Q", format=".3f"), alt.Tooltip("share:Q", format=".1%")]
+    tips = [alt.Tooltip("group:N"), alt.Tooltip("value:Q", format=".3f"), alt.Tooltip("share:Q", format=".1%")]
     base = alt.Chart(steps)
     area = base.mark_area(interpolate="step-after", opacity=0.16).encode(x=x, y=y.stack(None), color=colour)
     line = base.mark_line(interpolate="step-after", strokeWidth=2)
@@ -111,17 +113,16 @@ def place(
     everything = np.concatenate([np.asarray(member_scores, float), np.asarray(held_out_scores, float), [score]])
     subject = alt.Chart(pl.DataFrame({"value": [score], "label": [unit.say("this person")]}))
     rule = subject.mark_rule(color=SUBJECT, strokeWidth=3).encode(
-        x="value:Q", tooltip=[alt.Tooltip("value:Q", title="score", format=".3f")]
+        x=alt.X("value:Q"), tooltip=[alt.Tooltip("value:Q", title="score", format=".3f")]
     )
     middle = float(np.nanmedian(everything))
     label = subject.mark_text(
         align="right" if score > middle else "left",
         dx=-7 if score > middle else 7,
         baseline="bottom",
-        color=SUBJECT,
         fontSize=13,
         fontWeight="bold",
-    ).encode(x="value:Q", y=alt.value(-3), text="label:N")
+    ).encode(x=alt.X("value:Q"), y=alt.YValue(-3), text=alt.Text("label:N"))
     return alt.LayerChart(layer=[*distributions, rule, label]).properties(height=290)
 
 
@@ -152,9 +153,9 @@ def at_threshold(
         at = alt.Chart(pl.DataFrame({"value": [min(max(value, low), high)], "name": [name]}))
         # The names of two lines stand on their outer sides; that of a single one, where there is more room.
         right = value == min(threshold, fixed) if len(marks) > 1 and fixed is not None else value > (low + high) / 2
-        rule = at.mark_rule(color=colour, strokeWidth=2.5, strokeDash=dash).encode(x="value:Q")
+        rule = at.mark_rule(color=colour, strokeWidth=2.5, strokeDash=dash).encode(x=alt.X("value:Q"))
         text = at.mark_text(align="right" if right else "left", dx=-4 if right else 4, baseline="bottom", fontSize=13)
-        layers += [rule, text.encode(x="value:Q", y=alt.value(-3), text="name:N")]
+        layers += [rule, text.encode(x=alt.X("value:Q"), y=alt.YValue(-3), text=alt.Text("name:N"))]
     return alt.LayerChart(layer=layers).properties(height=260)
 
 
@@ -172,13 +173,15 @@ def roc(points: pl.DataFrame, *, logarithmic: bool, unit: Unit = USER) -> alt.Ch
     kind = {"type": "log", "domain": [floor, 1]} if logarithmic else {"domain": [0, 1]}
     decades = [10.0**-power for power in range(round(-np.log10(floor)) + 1)]
     axis = alt.Axis(format="~p", values=decades) if logarithmic else alt.Axis(format="~%", tickCount=5)
-    accused = unit.say("Held-out users wrongly accused (FPR)")
+    accused = unit.say("Held-out users accused (FPR)")
     x = alt.X("fpr:Q", title=accused, scale=alt.Scale(**kind), axis=axis)
     y = alt.Y("tpr:Q", title="Members recognised (TPR)", scale=alt.Scale(**kind), axis=axis)
-    tips = [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("fpr", "tpr", "low", "high")] + ["false_positives:Q"]
+    tips = [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("fpr", "tpr", "low", "high")] + [
+        alt.Tooltip("false_positives:Q")
+    ]
     base = alt.Chart(points)
     band = base.mark_area(opacity=0.18, color=MEMBER, interpolate="step-after").encode(
-        x=x, y=alt.Y("low:Q", title=""), y2="high:Q"
+        x=x, y=alt.Y("low:Q", title=""), y2=alt.Y2("high:Q")
     )
     line = base.mark_line(color=MEMBER, strokeWidth=2.2, interpolate="step-after").encode(x=x, y=y, tooltip=tips)
     few = (
@@ -193,14 +196,14 @@ def roc(points: pl.DataFrame, *, logarithmic: bool, unit: Unit = USER) -> alt.Ch
     limit = smallest_fpr(_held_out(points))
     unresolved = alt.Chart(pl.DataFrame({"start": [floor if logarithmic else 0.0], "end": [limit]}))
     shade = unresolved.mark_rect(color=QUIET, opacity=0.14).encode(
-        x=alt.X("start:Q", scale=alt.Scale(**kind)), x2="end:Q"
+        x=alt.X("start:Q", scale=alt.Scale(**kind)), x2=alt.X2("end:Q")
     )
     edge = unresolved.mark_rule(color=QUIET, strokeWidth=1.5).encode(
         x=alt.X("end:Q", scale=alt.Scale(**kind)), tooltip=[alt.Tooltip("end:Q", format=".2%", title="resolved from")]
     )
     # Above the plot: within it the curve would run through the words.
     label = unresolved.mark_text(align="left", dx=-4, baseline="bottom", fontSize=12).encode(
-        x=alt.X("end:Q", scale=alt.Scale(**kind)), y=alt.value(-4), text=alt.value(f"resolved from {limit:.2%} on")
+        x=alt.X("end:Q", scale=alt.Scale(**kind)), y=alt.YValue(-4), text=alt.TextValue(f"resolved from {limit:.2%} on")
     )
     return alt.LayerChart(layer=[shade, edge, band, chance, line, few, label]).properties(height=330)
 
@@ -225,21 +228,27 @@ def auc_by_attack(rows: pl.DataFrame, domain: tuple[float, float] | None = None)
     present = [status for status in statuses if status in set(rows["status"])]
     legend = alt.Legend(title=None, orient="top", values=present) if len(present) > 1 else None
     colour = alt.Color(
-        "status:N", scale=alt.Scale(domain=statuses, range=[MEMBER, QUIET, "#CC79A7", "#9a6b00"]), legend=legend
+        "status:N", scale=alt.Scale(domain=statuses, range=[MEMBER, QUIET, PINK, "#9a6b00"]), legend=legend
     )
     shape = alt.Shape(
         "status:N", scale=alt.Scale(domain=statuses, range=["circle", "square", "cross", "triangle-up"]), legend=legend
     )
     base = alt.Chart(rows)
-    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="", scale=scale), x2="high:Q", y=y, color=colour)
-    tips = ["title:N", "status:N", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high"))]
+    bars = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("low:Q", title="", scale=scale), x2=alt.X2("high:Q"), y=y, color=colour
+    )
+    tips = [
+        alt.Tooltip("title:N"),
+        alt.Tooltip("status:N"),
+        *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high")),
+    ]
     dots = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips)
     # Each name stands on the side of its interval where there is more room.
     right = f"datum.value > {(low + high) / 2}"
     before = base.transform_filter(right).mark_text(align="right", dx=-8, fontSize=12)
     after = base.transform_filter(f"!({right})").mark_text(align="left", dx=8, fontSize=12)
     names = [
-        text.encode(x=alt.X(f"{end}:Q", scale=scale), y=y, text="title:N")
+        text.encode(x=alt.X(f"{end}:Q", scale=scale), y=y, text=alt.Text("title:N"))
         for text, end in ((before, "low"), (after, "high"))
     ]
     chance = alt.Chart(pl.DataFrame({"value": [0.5]})).mark_rule(color=QUIET, strokeDash=[3, 4]).encode(x=x)
@@ -258,17 +267,26 @@ def battery(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
         rows: attack, audit, value, low, high, text; in the order in which they are shown.
     """
     shown = rows.with_columns(chance=(pl.col("low") <= 0.5) & (pl.col("high") >= 0.5))
-    x = alt.X("audit:N", title=None, sort=None, axis=alt.Axis(orient="top", labelAngle=-40, labelLimit=220))
+    x = alt.X(
+        "audit:N",
+        title=None,
+        sort=None,
+        axis=alt.Axis(orient="top", labelAngle=-40, labelLimit=220, labelOverlap=False),
+    )
     y = alt.Y("attack:N", title=None, sort=None, axis=alt.Axis(labelLimit=240))
-    tips = ["attack:N", "audit:N", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high"))]
+    tips = [
+        alt.Tooltip("attack:N"),
+        alt.Tooltip("audit:N"),
+        *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high")),
+    ]
     colour = alt.condition(
         "datum.chance",
         alt.value("#b8bec6"),
         alt.Color("value:Q", scale=alt.Scale(scheme="viridis", domain=[0.5, 1.0]), legend=alt.Legend(title="AUC")),
     )
     cells = alt.Chart(shown).mark_rect(stroke="white", strokeWidth=1).encode(x=x, y=y, color=colour, tooltip=tips)
-    ink = alt.condition("datum.chance || datum.value > 0.8", alt.value("#10151c"), alt.value("white"))
-    text = alt.Chart(shown).mark_text(fontSize=11).encode(x=x, y=y, text="text:N", color=ink, tooltip=tips)
+    ink = alt.condition("datum.chance || datum.value > 0.72", alt.value("#10151c"), alt.value("white"))
+    text = alt.Chart(shown).mark_text(fontSize=11).encode(x=x, y=y, text=alt.Text("text:N"), color=ink, tooltip=tips)
     return alt.LayerChart(layer=[cells, text]).properties(height=alt.Step(22), width=alt.Step(74))
 
 
@@ -278,13 +296,13 @@ def list_bound(rows: pl.DataFrame, unit: Unit = USER) -> alt.Chart | alt.LayerCh
     Args:
         rows: listed, wrong_at_most.
     """
-    x = alt.X("listed:Q", title=unit.say("Users on the list, smallest p-values first"))
+    x = alt.X("listed:Q", title=unit.say("Users on the list, smallest p-values first"), axis=alt.Axis(tickCount=8))
     base = alt.Chart(thinned(rows))
-    tips = ["listed:Q", "wrong_at_most:Q"]
+    tips = [alt.Tooltip("listed:Q"), "wrong_at_most:Q"]
     wrong = base.mark_area(color=HELD_OUT, opacity=0.25, line={"color": HELD_OUT, "strokeDash": [6, 4]}).encode(
-        x=x, y=alt.Y("wrong_at_most:Q", title="Wrong at most"), tooltip=tips
+        x=x, y=alt.Y("wrong_at_most:Q", title=unit.say("Users wrong at most"), axis=alt.Axis(tickCount=4)), tooltip=tips
     )
-    everybody = base.mark_line(color=QUIET, strokeDash=[3, 4]).encode(x=x, y="listed:Q")
+    everybody = base.mark_line(color=QUIET, strokeDash=[3, 4]).encode(x=x, y=alt.Y("listed:Q"))
     return alt.LayerChart(layer=[wrong, everybody]).properties(height=230)
 
 
@@ -333,7 +351,7 @@ def people_map(
     chosen = alt.selection_point(name=CHOSEN, fields=["user"], empty=False)
     return (
         alt.Chart(shown)
-        .mark_point(filled=True, opacity=0.85)
+        .mark_point(filled=True, opacity=1)
         .encode(
             x=alt.X("x:Q", axis=nowhere, scale=scales[0]),
             y=alt.Y("y:Q", axis=nowhere, scale=scales[1]),
@@ -361,9 +379,9 @@ def histogram(values: Sequence[int], title: str, count_title: str, bins: int = 3
         .mark_bar(color=MEMBER, opacity=0.85, binSpacing=1)
         .encode(
             x=alt.X("left:Q", bin="binned", title=title),
-            x2="right:Q",
+            x2=alt.X2("right:Q"),
             y=alt.Y("count:Q", title=count_title),
-            tooltip=["left:Q", "right:Q", "count:Q"],
+            tooltip=[alt.Tooltip("left:Q"), alt.Tooltip("right:Q"), "count:Q"],
         )
         .properties(height=180)
     )

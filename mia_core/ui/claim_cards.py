@@ -42,10 +42,8 @@ def show_claims(result: AuditResult) -> None:
     st.subheader(say("What may be said of many people at once"), divider="gray")
     for about in ("people", "privacy"):
         row = [claim for claim in claims if claim.about == about]
-        for claim, column in zip(row, st.columns(max(1, len(row))), strict=False):
-            with column.container(border=True, height="stretch"):
-                st.metric(claim.label, claim.value)
-                st.caption(claim.sentence)
+        if row:
+            frame.cards(f"claims_{about}", [(claim.label, claim.value, "", claim.sentence) for claim in row])
     bound = frame.table(result.key, "list_bound")
     if bound.height:
         st.markdown("**How long may a list of likely members be?**")

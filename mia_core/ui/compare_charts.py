@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import altair as alt
 import polars as pl
 
 from mia_core.types import USER, Unit
 from mia_core.ui.charts import HELD_OUT, HELD_OUT_LABEL, MEMBER, MEMBER_LABEL, MOST_MARKS, QUIET
 
-COLOURS = ["#0072B2", "#AA4499", "#117733", "#9a6b00", "#56608c", "#882255"]
+COLOURS = ["#0072B2", "#AA4499", "#1b8a45", "#9a6b00", "#7079ad", "#b84c6e"]
 DASHES = [[1, 0], [7, 4], [2, 3], [10, 3, 2, 3], [4, 2], [1, 4]]
 
 
@@ -20,12 +22,19 @@ def differences(rows: pl.DataFrame) -> alt.LayerChart:
     """
     reach = 1.05 * max(0.02, *rows["low"].abs(), *rows["high"].abs())
     scale = alt.Scale(domain=[-reach, reach], nice=False)
-    x = alt.X("value:Q", title="← less · than audit 1 · more →", scale=scale, axis=alt.Axis(format="+.2", tickCount=5))
+    x = alt.X(
+        "value:Q",
+        title="← less · than audit 1 · more →",
+        scale=scale,
+        axis=alt.Axis(labelExpr="datum.value == 0 ? '0' : datum.label", format="+.2~", tickCount=5),
+    )
     y = alt.Y("audit:N", title=None, sort=None)
     figures = [alt.Tooltip(f"{name}:Q", format="+.3f") for name in ("value", "low", "high")]
     base = alt.Chart(rows).encode(y=y, tooltip=[alt.Tooltip("audit:N"), *figures])
     zero = alt.Chart(pl.DataFrame({"value": [0.0]})).mark_rule(color=QUIET, strokeDash=[3, 4]).encode(x=x)
-    bars = base.mark_rule(color=MEMBER, strokeWidth=2).encode(x=alt.X("low:Q", title="", scale=scale), x2="high:Q")
+    bars = base.mark_rule(color=MEMBER, strokeWidth=2).encode(
+        x=alt.X("low:Q", title="", scale=scale), x2=alt.X2("high:Q")
+    )
     dots = base.mark_point(color=MEMBER, filled=True, size=80, opacity=1).encode(x=x)
     return alt.LayerChart(layer=[zero, bars, dots]).properties(height=alt.Step(34))
 
@@ -41,13 +50,13 @@ def rocs(points: pl.DataFrame, floor: float, unit: Unit = USER) -> alt.LayerChar
     points = points.with_columns(pl.col("fpr", "tpr").clip(lower_bound=floor))
     points = points.gather_every(max(1, points.height // MOST_MARKS))
     scale = alt.Scale(type="log", domain=[floor, 1])
-    axis = alt.Axis(format="~p")
-    x = alt.X("fpr:Q", title=unit.say("Held-out users wrongly accused (FPR)"), scale=scale, axis=axis)
+    axis = alt.Axis(format="~p", values=[10.0**-power for power in range(round(-math.log10(floor)) + 1)])
+    x = alt.X("fpr:Q", title=unit.say("Held-out users accused (FPR)"), scale=scale, axis=axis)
     y = alt.Y("tpr:Q", title="Members recognised (TPR)", scale=scale, axis=axis)
     legend = alt.Legend(title=None, orient="top", symbolStrokeWidth=2.5, symbolSize=260)
     colour = alt.Color("audit:N", scale=alt.Scale(domain=audits, range=COLOURS), legend=legend)
     dash = alt.StrokeDash("audit:N", scale=alt.Scale(domain=audits, range=DASHES), legend=legend)
-    tips = ["audit:N", *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("fpr", "tpr"))]
+    tips = [alt.Tooltip("audit:N"), *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("fpr", "tpr"))]
     line = alt.Chart(points).mark_line(interpolate="step-after", strokeWidth=2.2)
     ends = pl.DataFrame({"fpr": [floor, 1.0], "tpr": [floor, 1.0]})
     chance = alt.Chart(ends).mark_line(color=QUIET, strokeDash=[3, 4]).encode(x=x, y=y)
@@ -72,10 +81,10 @@ def user_by_user(pairs: pl.DataFrame, number: int, unit: Unit = USER) -> alt.Lay
     shape = alt.Shape("group:N", scale=alt.Scale(domain=groups, range=["circle", "triangle-up"]), legend=legend)
     tips = [
         alt.Tooltip("user:N", title=unit.one),
-        "group:N",
+        alt.Tooltip("group:N"),
         *(alt.Tooltip(f"{c}:Q", format=".0%") for c in ("first", "second")),
     ]
-    dots = alt.Chart(pairs).mark_point(filled=True, opacity=0.8, size=36)
+    dots = alt.Chart(pairs).mark_point(filled=True, opacity=1, size=32)
     same = alt.Chart(pl.DataFrame({"first": [0, 1], "second": [0, 1]})).mark_line(color=QUIET, strokeDash=[3, 4])
     return alt.LayerChart(
         layer=[same.encode(x=x, y=y), dots.encode(x=x, y=y, color=colour, shape=shape, tooltip=tips)]

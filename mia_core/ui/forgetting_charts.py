@@ -5,10 +5,10 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from mia_core.ui.charts import QUIET
+from mia_core.ui.charts import CALIBRATION, GOLD, PINK, QUIET
 
 VERDICTS = ("forgotten", "not forgotten", "over-forgotten", "undecided")
-COLOURS = ("#009E73", "#CC79A7", "#E69F00", QUIET)
+COLOURS = (CALIBRATION, PINK, GOLD, QUIET)
 SHAPES = ("circle", "square", "triangle-down", "diamond")
 WIDEST = 3.0
 """Shares of the memory beyond which a limit is drawn at the edge."""
@@ -33,15 +33,21 @@ def memory_left(rows: pl.DataFrame, margin: float) -> alt.Chart | alt.LayerChart
     colour = alt.Color("verdict:N", scale=alt.Scale(domain=VERDICTS, range=COLOURS), legend=legend)
     shape = alt.Shape("verdict:N", scale=alt.Scale(domain=VERDICTS, range=SHAPES), legend=legend)
     ends = alt.Chart(pl.DataFrame({"from": [-margin], "to": [margin]}))
-    band = ends.mark_rect(color="#009E73", opacity=0.12).encode(x=alt.X("from:Q", scale=scale, title=title), x2="to:Q")
+    band = ends.mark_rect(color=CALIBRATION, opacity=0.12).encode(
+        x=alt.X("from:Q", scale=scale, title=title), x2=alt.X2("to:Q")
+    )
     marks = pl.DataFrame({"at": [0.0, 1.0], "label": ["never seen", "as before"]})
     rules = alt.Chart(marks).mark_rule(strokeDash=[3, 3], color=QUIET).encode(x=alt.X("at:Q", scale=scale, title=title))
     words = alt.Chart(marks).mark_text(align="left", dx=4, dy=-4, baseline="bottom", fontSize=11)
-    named = words.encode(x=alt.X("at:Q", scale=scale, title=title), y=alt.value(0), text="label:N")
+    named = words.encode(x=alt.X("at:Q", scale=scale, title=title), y=alt.YValue(0), text=alt.Text("label:N"))
     base = alt.Chart(rows)
     bars = base.mark_rule(strokeWidth=2).encode(
-        x=alt.X("low:Q", scale=scale, title=title), x2="high:Q", y=y, color=colour
+        x=alt.X("low:Q", scale=scale, title=title), x2=alt.X2("high:Q"), y=y, color=colour
     )
-    tips = ["title:N", "verdict:N", *(alt.Tooltip(f"{name}:Q", format=".0%") for name in ("left", "low", "high"))]
+    tips = [
+        alt.Tooltip("title:N"),
+        alt.Tooltip("verdict:N"),
+        *(alt.Tooltip(f"{name}:Q", format=".0%") for name in ("left", "low", "high")),
+    ]
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips)
     return alt.LayerChart(layer=[band, rules, named, bars, dots]).properties(height=130 + 46 * rows.height)

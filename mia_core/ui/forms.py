@@ -36,7 +36,8 @@ def section_form(
     names = [n for n, f in kind.model_fields.items() if n not in skip and _plain(f.annotation)]
     if labels is not None:
         names = [name for name in names if name in labels]
-    columns = st.columns(2 if labels is None else max(1, len(names)), vertical_alignment="bottom")
+    # In a single row labels may be of several lines, and what is entered stands in line.
+    columns = st.columns(2) if labels is None else st.columns(max(1, len(names)), vertical_alignment="bottom")
     for i, name in enumerate(names):
         with columns[i % len(columns)]:
             field, default = kind.model_fields[name], getattr(section, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,13 +53,32 @@ h1 {letter-spacing: -0.02em;}
 [data-testid="stMetricLabel"] p {font-size: 0.9rem; opacity: 0.85;}
 [data-testid="stCaptionContainer"] {opacity: 0.85 !important;}
 [data-testid="stSidebar"] img {height: 2.2rem;}
-.ms-lead {font-size: 1.2rem; line-height: 1.55; max-width: 46rem;}
-.ms-quiet {opacity: 0.85; max-width: 46rem;}
+[data-testid="stHeadingDivider"] {height: 1px !important;
+  background: color-mix(in srgb, currentColor 24%, transparent) !important;}
+[data-testid="stMetricValue"] {font-variant-numeric: tabular-nums; letter-spacing: -.01em;}
+[data-testid="stMetricLabel"], [data-testid="stMetricLabel"] * {white-space: normal !important; overflow: visible !important;}
+[class*="st-key-cards_"] [data-testid="stCaptionContainer"] {margin-bottom: 0 !important;}
+[class*="st-key-cards_"] [data-testid="stCaptionContainer"] p {margin-bottom: 0;}
+[class*="st-key-wide_"] {overflow-x: auto;}
+/* As text, the primary colour is too dark on the dark page. */
+[data-testid="stSliderThumbValue"], [data-testid="stSliderThumbValue"] *, [data-testid="stTab"],
+[data-variant="pills"][data-selected="true"] {color: inherit !important;}
+[data-testid="stTab"][aria-selected="true"] p {font-weight: 600;}
+.ms-subject {padding: .4rem 0 0 !important; margin: 0 !important; overflow-wrap: anywhere;}
+.ms-lead {font-size: 1.2rem; line-height: 1.55; max-width: 46rem; margin: 0 0 .4rem;}
+.ms-quiet {opacity: 0.85; max-width: 46rem; line-height: 1.55; margin: 0 0 .4rem;}
 [data-variant="segmented_control"][data-selected="true"] {color: inherit !important; font-weight: 650;}
+@media (max-width: 1100px) {
+  .block-container {padding-left: 2.5rem; padding-right: 2.5rem;}
+  [class*="st-key-cards_"] [data-testid="stHorizontalBlock"] {flex-wrap: wrap;}
+  [class*="st-key-cards_"] [data-testid="stColumn"] {min-width: calc(50% - .5rem) !important;
+    flex: 1 1 calc(50% - .5rem) !important;}
+}
 @media (max-width: 640px) {
   .block-container {padding-left: 1rem; padding-right: 1rem;}
   h1 {font-size: 1.6rem !important;}
   .ms-lead {font-size: 1.05rem;}
+  [class*="st-key-cards_claims"] [data-testid="stColumn"] {min-width: 100% !important;}
 }
 </style>
 """
@@ -234,6 +253,22 @@ def chosen_audit() -> str | None:
     if st.query_params.get("audit") != key:
         st.query_params["audit"] = key
     return key
+
+
+def cards(name: str, shown: Sequence[tuple[str, str, str, str]]) -> None:
+    """Figures side by side, each on a card; on a narrow screen two in a row.
+
+    Args:
+        name: of these cards on their page.
+        shown: label, figure, what it means (behind a question mark), and what must be read with it; the last two may be empty.
+    """
+    with st.container(key=f"cards_{name}"):
+        columns = st.columns(len(shown), gap="small")
+    for column, (label, figure, meaning, note) in zip(columns, shown, strict=True):
+        with column.container(border=True, height="stretch", gap="xsmall"):
+            st.metric(label, figure, help=meaning or None)
+            if note:
+                st.caption(note)
 
 
 def empty_state(text: str, label: str, page: str) -> None:

@@ -21,13 +21,26 @@ def leak_by_group(rows: pl.DataFrame, title: str) -> alt.LayerChart:
     lowest = rows.filter(pl.col("auc").is_not_null())["low"].min()
     scale = alt.Scale(domain=[min(0.4, float(lowest or 0.4)), 1.0], nice=False, zero=False)  # type: ignore[arg-type]
     y = alt.Y("auc:Q", title="AUC (0.5 = chance)", scale=scale, axis=alt.Axis(tickCount=5))
-    # Wide enough words are turned by the chart; few and short ones stand straight.
-    turned = -40 if rows.height > 6 or int(rows["group"].str.len_chars().max() or 0) > 14 else 0  # type: ignore[arg-type]
-    x = alt.X("group:N", title=title, sort=None, axis=alt.Axis(labelAngle=turned, labelLimit=160))
+    # Names stand straight where the chart is wide enough for all of them in a row, and are turned where it is not.
+    longest = int(rows["group"].str.len_chars().max() or 0)  # type: ignore[arg-type]
+    straight = f"width > {rows.height * (8 * longest + 12)}"
+    axis = alt.Axis(
+        labelAngle=alt.ExprRef(f"{straight} ? 0 : -40"),
+        labelAlign=alt.ExprRef(f"{straight} ? 'center' : 'right'"),
+        labelBaseline=alt.ExprRef(f"{straight} ? 'top' : 'middle'"),
+        labelLimit=160,
+        labelOverlap=False,
+    )
+    x = alt.X("group:N", title=title, sort=None, axis=axis)
     base = alt.Chart(rows).transform_filter("isValid(datum.auc)")
-    tips = ["group:N", *_INTERVAL, alt.Tooltip("members:Q", format=","), alt.Tooltip("held_out:Q", format=",")]
+    tips = [
+        alt.Tooltip("group:N"),
+        *_INTERVAL,
+        alt.Tooltip("members:Q", format=","),
+        alt.Tooltip("held_out:Q", format=","),
+    ]
     bars = base.mark_rule(color=MEMBER, strokeWidth=2).encode(
-        x=x, y=alt.Y("low:Q", title="", scale=scale), y2="high:Q", tooltip=tips
+        x=x, y=alt.Y("low:Q", title="", scale=scale), y2=alt.Y2("high:Q"), tooltip=tips
     )
     dots = base.mark_point(color=MEMBER, filled=True, size=90, opacity=1).encode(x=x, y=y, tooltip=tips)
     # Every group has its place, with a dot or without.
@@ -50,14 +63,14 @@ def overlap(pairs: pl.DataFrame) -> alt.LayerChart:
     )
     y = alt.Y("first:N", title=None, sort=None, axis=alt.Axis(labelLimit=220))
     tips = [
-        "first:N",
-        "second:N",
+        alt.Tooltip("first:N"),
+        alt.Tooltip("second:N"),
         alt.Tooltip("shared:Q", title="found by both"),
         alt.Tooltip("jaccard:Q", format=".0%", title="of those found by either"),
     ]
     colour = alt.Color("jaccard:Q", scale=alt.Scale(scheme="viridis", domain=[0, 1]), legend=None)
     cells = alt.Chart(pairs).mark_rect(stroke="white", strokeWidth=1).encode(x=x, y=y, color=colour, tooltip=tips)
-    ink = alt.condition("datum.jaccard > 0.6", alt.value("#10151c"), alt.value("white"))
+    ink = alt.condition("datum.jaccard > 0.45", alt.value("#10151c"), alt.value("white"))
     text = (
         alt.Chart(pairs)
         .mark_text(fontSize=11)
@@ -81,7 +94,7 @@ def losses_by_epoch(rows: pl.DataFrame, unit: Unit = USER) -> alt.LayerChart:
     colour = alt.Color("group:N", scale=alt.Scale(domain=groups, range=[MEMBER, HELD_OUT]), legend=LEGEND)
     dash = alt.StrokeDash("group:N", scale=alt.Scale(domain=groups, range=[[1, 0], [6, 4]]), legend=None)
     base = alt.Chart(long)
-    tips = ["group:N", "epoch:Q", alt.Tooltip("loss:Q", format=".3f")]
+    tips = [alt.Tooltip("group:N"), alt.Tooltip("epoch:Q"), alt.Tooltip("loss:Q", format=".3f")]
     line = base.mark_line(strokeWidth=2.2, point=True).encode(x=x, y=y, color=colour, strokeDash=dash, tooltip=tips)
     return alt.LayerChart(layer=[line]).properties(height=260)
 
@@ -97,9 +110,11 @@ def leak_by_epoch(rows: pl.DataFrame) -> alt.LayerChart:
     x = alt.X("epoch:Q", title="Epochs of training", axis=alt.Axis(format="d", tickMinStep=1))
     y = alt.Y("auc:Q", title="AUC (0.5 = chance)", scale=scale)
     base = alt.Chart(shown)
-    band = base.mark_area(color=MEMBER, opacity=0.18).encode(x=x, y=alt.Y("low:Q", title="", scale=scale), y2="high:Q")
+    band = base.mark_area(color=MEMBER, opacity=0.18).encode(
+        x=x, y=alt.Y("low:Q", title="", scale=scale), y2=alt.Y2("high:Q")
+    )
     line = base.mark_line(color=MEMBER, strokeWidth=2.2, point={"color": MEMBER}).encode(
-        x=x, y=y, tooltip=["epoch:Q", *_INTERVAL]
+        x=x, y=y, tooltip=[alt.Tooltip("epoch:Q"), *_INTERVAL]
     )
     chance = alt.Chart(pl.DataFrame({"auc": [0.5]})).mark_rule(color=QUIET, strokeDash=[3, 4]).encode(y=y)
     return alt.LayerChart(layer=[chance, band, line]).properties(height=260)

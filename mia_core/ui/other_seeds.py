@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from mia_core import estimate
 from mia_core.errors import ConfigError
@@ -20,11 +21,13 @@ def show_other_seeds(result: AuditResult, repeats: Repeats) -> None:
         st.markdown(told)
     if missing := no_repeats(repeats, result):
         with st.container(border=True):
-            st.markdown(missing)
-            _offer(result, repeats)
+            words, button = st.columns([2, 1], gap="medium", vertical_alignment="center")
+            with words:
+                st.markdown(missing)
+                _offer(result, repeats, button)
 
 
-def _offer(result: AuditResult, repeats: Repeats) -> None:
+def _offer(result: AuditResult, repeats: Repeats, button: DeltaGenerator) -> None:
     try:
         study = repetition(result, repeats)
     except ConfigError:
@@ -34,7 +37,7 @@ def _offer(result: AuditResult, repeats: Repeats) -> None:
     if running is not None:
         frame.link("studies", "Other seeds are being run", ":material/pending:", job=running.id)
         return
-    if st.button("Repeat with two more seeds", icon=":material/casino:", key="repeat_seeds"):
+    if button.button("Run two more seeds", icon=":material/casino:", key="repeat_seeds", width="stretch"):
         frame.go("studies", job=run_status.launch_study(study))
     run = {*repeats.seeds, *repeats.refused}
     fresh = [point.experiment for point in study.points if point.experiment.seed not in run]

@@ -15,12 +15,13 @@ STYLE = """
 <style>
 .ms-text {max-width: 44rem; line-height: 1.6; margin: 0 0 .8rem;}
 .ms-door {font-size: 1.25rem; font-weight: 640; letter-spacing: -.01em; line-height: 1.25; margin: 0 0 .35rem;}
-.ms-about {opacity: .82; line-height: 1.5; margin: 0; min-height: 6em;}
-.ms-steps {display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1.6rem; padding: 0 !important;
+.ms-about {opacity: .85; line-height: 1.5; margin: 0;}
+.ms-steps {display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: 1.6rem; padding: 0 !important;
   margin: .4rem 0 !important; list-style: none; counter-reset: step;}
-.ms-steps > li {counter-increment: step; border-top: 2px solid currentColor; padding: .7rem 0 0; margin: 0 !important;}
-.ms-steps > li::before {content: counter(step); font-weight: 650; font-variant-numeric: tabular-nums; opacity: .75;
-  margin-right: .5rem;}
+.ms-steps > li {counter-increment: step; padding: 0; margin: 0 !important;}
+.ms-steps > li::before {content: counter(step); display: inline-block; width: 1.7rem; height: 1.7rem; line-height: 1.7rem;
+  margin-right: .6rem; border-radius: 50%; text-align: center; font-weight: 650; font-variant-numeric: tabular-nums;
+  background: color-mix(in srgb, currentColor 11%, transparent);}
 .ms-steps b {font-weight: 640;}
 .ms-steps p {margin: .3rem 0 0; line-height: 1.55; opacity: .85;}
 .ms-facts {display: grid; grid-template-columns: minmax(7rem, 11rem) minmax(0, 1fr); gap: .65rem 1.4rem;
@@ -48,7 +49,6 @@ STYLE = """
   .ms-facts, .ms-pairs, .ms-rows {grid-template-columns: 1fr; gap: .15rem;}
   .ms-facts dd {margin-bottom: .7rem;}
   .ms-rows > li {grid-template-columns: 1fr;}
-  .ms-about {min-height: 0;}
   .ms-pairs > div.ms-head {display: none;}
   .ms-pairs > div[data-head]::before {content: attr(data-head); font-weight: 640;}
   .ms-pairs > div:nth-child(even) {border-top: 0; padding-top: 0;}

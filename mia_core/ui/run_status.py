@@ -167,12 +167,15 @@ def _stages(job: Job) -> None:
         return
     done = sum(stage["state"] in ("done", "cached") for stage in job.stages)
     with st.expander(f"{done} of {len(job.stages)} stages done", expanded=job.state == "running"):
-        columns = st.columns(2)
-        for i, stage in enumerate(job.stages):
-            mark = MARKS.get(stage["state"], ":material/radio_button_unchecked:")
-            again = " (from the store)" if stage["state"] == "cached" else ""
-            half = (len(job.stages) + 1) // 2
-            columns[i >= half].markdown(f"{mark} {stage['name']}{again}")
+        lines = [
+            f"{MARKS.get(stage['state'], ':material/radio_button_unchecked:')} {stage['name']}"
+            + (" (from the store)" if stage["state"] == "cached" else "")
+            for stage in job.stages
+        ]
+        half = (len(lines) + 1) // 2
+        for column, some in zip(st.columns(2), (lines[:half], lines[half:]), strict=True):
+            # Lines of one paragraph: they stand as closely as those of a list.
+            column.caption("  \n".join(some))
 
 
 def _finished(job: Job) -> None:

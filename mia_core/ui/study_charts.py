@@ -5,9 +5,9 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from mia_core.ui.charts import QUIET
+from mia_core.ui.charts import CALIBRATION, GOLD, MEMBER, PINK, QUIET, SKY
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8a94a0")
+COLOURS = (MEMBER, GOLD, CALIBRATION, PINK, SKY, QUIET)
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 
 
@@ -22,7 +22,7 @@ def over_numbers(rows: pl.DataFrame, title: str, figure: str) -> alt.Chart | alt
     colour, shape = _colour(rows), _shape(rows)
     x = alt.X("x:Q", title=title, scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(tickCount=6))
     base = alt.Chart(rows)
-    band = base.mark_area(opacity=0.14).encode(x=x, y=_y("low", ""), y2="high:Q", color=colour)
+    band = base.mark_area(opacity=0.14).encode(x=x, y=_y("low", ""), y2=alt.Y2("high:Q"), color=colour)
     line = base.mark_line(strokeWidth=2).encode(x=x, y=_y("value", figure), color=colour)
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=x, y=_y("value", figure), color=colour, shape=shape, tooltip=_tips(title)
@@ -38,7 +38,7 @@ def over_words(rows: pl.DataFrame, title: str, figure: str) -> alt.Chart | alt.L
     offset = alt.XOffset("series:N", sort=series)
     colour, shape = _colour(rows), _shape(rows)
     base = alt.Chart(rows)
-    bars = base.mark_rule(strokeWidth=2).encode(x=x, xOffset=offset, y=_y("low", ""), y2="high:Q", color=colour)
+    bars = base.mark_rule(strokeWidth=2).encode(x=x, xOffset=offset, y=_y("low", ""), y2=alt.Y2("high:Q"), color=colour)
     dots = base.mark_point(filled=True, size=70, opacity=1).encode(
         x=x, xOffset=offset, y=_y("value", figure), color=colour, shape=shape, tooltip=_tips(title)
     )

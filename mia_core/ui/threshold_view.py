@@ -48,9 +48,13 @@ def show_threshold(result: AuditResult) -> None:
         "Recall": (called.recall, "Of the members, the share who are called so."),
         "False alarms (FPR)": (called.false_alarms, "Of the held-out users, the share wrongly called members."),
     }
-    for column, (name, (rate, meaning)) in zip(st.columns(3), rates.items(), strict=True):
-        column.metric(name, "–" if rate.value is None else f"{rate.value:.1%}", border=True, help=say(meaning))
-        column.caption(_limits(rate, confidence))
+    frame.cards(
+        "rates",
+        [
+            (name, "–" if rate.value is None else f"{rate.value:.1%}", say(meaning), _limits(rate, confidence))
+            for name, (rate, meaning) in rates.items()
+        ],
+    )
     if text == usual and fixed is not None:
         st.caption("This is the threshold of the report, fixed on known users before anybody audited was looked at.")
     else:

@@ -7,10 +7,10 @@ from typing import Literal
 import altair as alt
 import polars as pl
 
-from mia_core.ui.charts import QUIET
+from mia_core.ui.charts import CALIBRATION, GOLD, PINK, QUIET
 
 KINDS = ("no defence", "private training", "other training", "serving")
-COLOURS = (QUIET, "#009E73", "#CC79A7", "#E69F00")
+COLOURS = (QUIET, CALIBRATION, PINK, GOLD)
 SHAPES = ("diamond", "circle", "square", "triangle-up")
 ADAPTIVE, OLD = "knows the defence", "built before it"
 
@@ -29,10 +29,10 @@ def picture(rows: pl.DataFrame, leak: str, quality: str) -> alt.Chart | alt.Laye
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=KINDS, range=SHAPES), legend=_legend())
     base = alt.Chart(rows)
     across = base.mark_rule(strokeWidth=1, opacity=0.22).encode(
-        x=_axis("quality_low", quality, "x"), x2="quality_high:Q", y=_axis("leak", leak, "y"), color=colour
+        x=_axis("quality_low", quality, "x"), x2=alt.X2("quality_high:Q"), y=_axis("leak", leak, "y"), color=colour
     )
     upwards = base.mark_rule(strokeWidth=1, opacity=0.22).encode(
-        x=x, y=_axis("leak_low", leak, "y"), y2="leak_high:Q", color=colour
+        x=x, y=_axis("leak_low", leak, "y"), y2=alt.Y2("leak_high:Q"), color=colour
     )
     tips = [
         alt.Tooltip("title:N", title="defence"),
@@ -46,7 +46,7 @@ def picture(rows: pl.DataFrame, leak: str, quality: str) -> alt.Chart | alt.Laye
     labels = [
         base.transform_filter(f"datum.named == '{side}'")
         .mark_text(align=align, dx=dx, dy=-8, fontSize=12)
-        .encode(x=x, y=_axis("leak", leak, "y"), text="title:N")
+        .encode(x=x, y=_axis("leak", leak, "y"), text=alt.Text("title:N"))
         for side, align, dx in SIDES
     ]
     return alt.LayerChart(layer=[across, upwards, dots, *labels]).properties(height=460)
@@ -65,15 +65,19 @@ def attackers(rows: pl.DataFrame, leak: str) -> alt.Chart | alt.LayerChart:
     """
     order = rows["title"].unique(maintain_order=True).to_list()
     domain = [ADAPTIVE, OLD]
-    colour = alt.Color("attacker:N", scale=alt.Scale(domain=domain, range=["#CC79A7", QUIET]), legend=_legend(1))
+    colour = alt.Color("attacker:N", scale=alt.Scale(domain=domain, range=[PINK, QUIET]), legend=_legend(1))
     shape = alt.Shape("attacker:N", scale=alt.Scale(domain=domain, range=["circle", "square"]), legend=_legend(1))
     y = alt.Y("title:N", title=None, sort=order, axis=alt.Axis(labelLimit=230))
     offset = alt.YOffset("attacker:N", sort=domain)
     base = alt.Chart(rows)
     bars = base.mark_rule(strokeWidth=2).encode(
-        y=y, yOffset=offset, x=_axis("low", leak, "x", format="%"), x2="high:Q", color=colour
+        y=y, yOffset=offset, x=_axis("low", leak, "x", format="%"), x2=alt.X2("high:Q"), color=colour
     )
-    tips = ["title:N", "attacker:N", *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("value", "low", "high"))]
+    tips = [
+        alt.Tooltip("title:N"),
+        alt.Tooltip("attacker:N"),
+        *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("value", "low", "high")),
+    ]
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         y=y, yOffset=offset, x=_axis("value", leak, "x", format="%"), color=colour, shape=shape, tooltip=tips
     )
@@ -88,11 +92,15 @@ def promises(rows: pl.DataFrame) -> alt.Chart | alt.LayerChart:
     """
     y = alt.Y("title:N", title=None, sort=None, axis=alt.Axis(labelLimit=230, labelOverlap=False))
     base = alt.Chart(rows)
-    allowed = base.mark_bar(height=14, opacity=0.25, color="#009E73").encode(x=alt.X("promised:Q", title="ε"), y=y)
-    proven = base.mark_tick(thickness=3, height=20, color="#009E73").encode(
-        x="proven:Q",
+    allowed = base.mark_bar(height=14, opacity=0.25, color=CALIBRATION).encode(x=alt.X("promised:Q", title="ε"), y=y)
+    proven = base.mark_tick(thickness=3, height=20, color=CALIBRATION).encode(
+        x=alt.X("proven:Q"),
         y=y,
-        tooltip=["title:N", alt.Tooltip("promised:Q", format=".2f"), alt.Tooltip("proven:Q", format=".2f")],
+        tooltip=[
+            alt.Tooltip("title:N"),
+            alt.Tooltip("promised:Q", format=".2f"),
+            alt.Tooltip("proven:Q", format=".2f"),
+        ],
     )
     return alt.LayerChart(layer=[allowed, proven]).properties(height=60 + 34 * rows.height)
 

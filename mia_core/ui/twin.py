@@ -17,8 +17,17 @@ INK = {"light": "#4d5866", "dark": "#aab4bf"}
 def legible(chart: Chart) -> Chart:
     """The chart with text that can be read on the page's background."""
     ink = INK.get(str(st.context.theme.type), INK["light"])
-    chart = chart.configure_axis(labelColor=ink, titleColor=ink).configure_legend(labelColor=ink, titleColor=ink)
-    return chart.configure_header(labelColor=ink, titleColor=ink).configure_text(color=ink)
+    words: dict[str, Any] = {"labelColor": ink, "titleColor": ink}
+    # At once: each setting by itself copies the chart.
+    chart = chart.configure(
+        axis=alt.AxisConfig(**words),
+        legend=alt.LegendConfig(**words),
+        header=alt.HeaderConfig(**words),
+        text=alt.MarkConfig(color=ink),
+    )
+    # What stands beneath a chart belongs to it: no gap between them.
+    chart["padding"] = {"bottom": 4}
+    return chart
 
 
 def show_chart(
@@ -44,7 +53,11 @@ def show_chart(
     """
     chart = legible(chart)
     clicked: Mapping[str, Any] = {}
-    if selectable:
+    if width == "content":
+        # Wider than a narrow screen it is moved sideways by itself, not cut.
+        with st.container(key=f"wide_{key}"):
+            st.altair_chart(chart, alt=alt_text, key=key, width=width)
+    elif selectable:
         clicked = st.altair_chart(chart, alt=alt_text, key=key, width=width, on_select="rerun")
     else:
         st.altair_chart(chart, alt=alt_text, key=key, width=width)

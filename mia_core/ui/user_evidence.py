@@ -30,16 +30,16 @@ def show_scores(result: AuditResult, row: dict[str, Any], role: Role) -> None:
     score, p, like = (row.get(f"{kind}.{attack}") for kind in ("score", "p", "p_stratum"))
     said = people.said_by_attacks(frame.folder(result.key), result, row)
     above = said.filter(pl.col("attack") == attack)["above"].item()
-    cards = st.columns(4)
-    help_ = "Higher = likelier member. It has no scale of its own: compare."
-    cards[0].metric("Score", "–" if score is None else f"{score:.3f}", border=True, help=help_)
-    cards[1].metric("p-value", "–" if p is None else format_p(p), border=True, help=_why_no_p(role, say))
-    cards[2].metric(f"p among like {result.unit.many}", "–" if like is None else format_p(like), border=True)
-    cards[3].metric(
-        "More member-like than",
-        "–" if above is None else f"{above:.1%}",
-        border=True,
-        help=say("Share of the other calibration users, held-out ones, with a lower score."),
+    meaning = "Higher = likelier member. It has no scale of its own: compare."
+    below = say("Share of the other calibration users, held-out ones, with a lower score.")
+    frame.cards(
+        "user",
+        [
+            ("Score", "–" if score is None else f"{score:.3f}", meaning, ""),
+            ("p-value", "–" if p is None else format_p(p), _why_no_p(role, say), ""),
+            (f"p within like {result.unit.many}", "–" if like is None else format_p(like), "", ""),
+            ("More member-like than", "–" if above is None else f"{above:.1%}".replace(".0%", "%"), below, ""),
+        ],
     )
     if score is None:
         st.caption(say("This user could not be scored: the history fills no window."))
@@ -67,8 +67,8 @@ def show_scores(result: AuditResult, row: dict[str, Any], role: Role) -> None:
         columns = {
             "Attack": st.column_config.TextColumn(pinned=True),
             "Score": st.column_config.NumberColumn(format="%.4g", help="Each attack has a scale of its own"),
-            "p-value": st.column_config.NumberColumn(format="%.3g"),
-            "p, alike": st.column_config.NumberColumn(format="%.3g", help=say("Among like users alone")),
+            "p-value": st.column_config.NumberColumn(format="%.4f"),
+            "p, alike": st.column_config.NumberColumn(format="%.4f", help=say("Among like users alone")),
             "Above": st.column_config.NumberColumn(format="%.0f%%", help=say("Calibration users with a lower score")),
         }
         st.dataframe(

@@ -44,7 +44,7 @@ def test_figures_are_shown_and_what_was_not_run_is_said(
     assert not app.exception
     (table,) = app.dataframe
     assert set(table.value["AUC"]) == {0.9, 0.52}
-    assert any("lastfm-2k, GPT-2, LoRA" in element.value for element in app.markdown)
+    assert any("lastfm-2k, GPT-2, LoRA" in element.value for element in app.caption)
 
 
 def test_the_page_opens_from_the_navigation(open_page: Callable[..., AppTest]) -> None:
