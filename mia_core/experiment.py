@@ -434,7 +434,7 @@ class Evaluation(Section):
     """How results are measured."""
 
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1_000
-    """Bootstrap resamples of users behind every interval."""
+    """Random draws behind every interval that has no closed form: resamples of users, or ranks and rates at a threshold."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     placebo: bool = True
     """Run the whole line once more on a target that was trained on strangers; nothing may be found there."""

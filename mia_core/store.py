@@ -113,6 +113,8 @@ class Store:
 
     def find(self, key: str) -> Path | None:
         """The folder of a finished artifact, or None."""
+        if not KEY.fullmatch(key):
+            return None
         folder = self._folder(key)
         if not (folder / "artifact.json").is_file():
             return None

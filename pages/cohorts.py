@@ -211,7 +211,7 @@ def show_exposed(result: AuditResult) -> None:
         table.select(
             people.shortened(pl.col("user")).alias(result.unit.one.capitalize()),
             pl.col("score").alias("Score"),
-            pl.col("p").alias("p-value"),
+            people.printed(pl.col("p")).alias("p-value"),
         ),
         hide_index=True,
         height=38 + 35 * min(10, table.height),
@@ -221,7 +221,6 @@ def show_exposed(result: AuditResult) -> None:
         placeholder="–",
         column_config={
             "Score": st.column_config.NumberColumn(format="%.3f"),
-            "p-value": st.column_config.NumberColumn(format="%.2g"),
         },
     )
     st.caption(
@@ -319,8 +318,9 @@ def intervals(result: AuditResult, groups: int) -> str:
     """What the bars mean."""
     confidence = 100 * float(result.config["evaluation"]["confidence"])
     return (
-        f"Bars are intervals by DeLong that hold for all {groups} groups at once with {confidence:g}% confidence (Bonferroni). A "
-        f"group with fewer than {cohorts.FEWEST} members or held-out users has none: it cannot tell."
+        f"Bars are intervals (DeLong; Wilson where all members stand apart) that hold for all {groups} groups at once with "
+        f"{confidence:g}% confidence (Bonferroni). A group with fewer than {cohorts.FEWEST} members or held-out users has none: "
+        "it cannot tell."
     )
 
 

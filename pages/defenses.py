@@ -332,7 +332,7 @@ if defenses_key:
         working = False
 if working:
     if st.button("Try defences on an audit", icon=":material/add:", key="another_defense"):
-        st.query_params.clear()
+        st.query_params.from_dict({})
         st.rerun()
 else:
     set_up()

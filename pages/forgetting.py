@@ -212,7 +212,7 @@ if check_key:
         working = False
 if working:
     if st.button("Set up another check", icon=":material/add:", key="another_check"):
-        st.query_params.clear()
+        st.query_params.from_dict({})
         st.rerun()
 else:
     set_up()

@@ -203,18 +203,16 @@ def show_evidence(found: LookupResult, result: AuditResult) -> None:
                 "Attack": row.title + (" (lead)" if row.attack == result.lead else ""),
                 "Group": row.group,
                 "Score": row.score,
-                "p-value": row.p_value,
-                like: row.stratum_p_value,
+                "p-value": "–" if row.p_value is None else format_p(row.p_value),
+                like: "–" if row.stratum_p_value is None else format_p(row.stratum_p_value),
                 "Status": row.status,
             }
             for row in found.evidence
         ]
         table = pl.DataFrame(rows, infer_schema_length=None)
-        numbers = {name: st.column_config.NumberColumn(format="%.3f") for name in ("p-value", like)}
         columns = {
             "Attack": st.column_config.TextColumn(pinned=True),
             "Score": st.column_config.NumberColumn(format="%.4g", help="Each attack has a scale of its own"),
-            **numbers,
         }
         st.dataframe(table, hide_index=True, column_config=columns)
         st.caption(MANY_ATTACKS)

@@ -15,7 +15,7 @@ from mia_core.report.removal import remove_audit
 from mia_core.report.results import AuditResult, Metric
 from mia_core.report.wording import STATUS_CAVEATS, explain_metric, headline, percent_at_most, spread_in_short, use_of
 from mia_core.types import Role
-from mia_core.ui import charts, frame, leak_charts
+from mia_core.ui import charts, frame, leak_charts, run_status
 from mia_core.ui.attack_figures import LABELS, cell, choose_attack, show_attacks, show_overlap
 from mia_core.ui.claim_cards import show_claims, show_gates
 from mia_core.ui.other_seeds import show_other_seeds
@@ -110,9 +110,9 @@ def show_curves(result: AuditResult) -> None:
         )
         st.latex(r"\mathrm{TPR@}x=\max_t\{\mathrm{TPR}(t):\mathrm{FPR}(t)\le x\}")
         st.markdown(
-            f"One {result.unit.one} is one observation. AUC intervals: DeLong on the logit scale; TPR: bootstrap over "
-            f"{result.unit.many} that chooses the threshold anew; rates, and the upper limit of the FPR beside a TPR: "
-            "Clopper–Pearson."
+            f"One {result.unit.one} is one observation. AUC intervals: DeLong on the logit scale. TPR: binomial ranks of the "
+            f"held-out {result.unit.many} for the threshold, and Jeffreys limits of the members passed there. Rates, and the "
+            "upper limit of the FPR beside a TPR: Clopper–Pearson."
         )
 
 
@@ -328,6 +328,9 @@ def show_one_view(result: AuditResult) -> None:
 
 
 st.title("Results")
+if finished := st.session_state.pop("just_finished", ""):
+    # Whoever waits in another tab sees it there.
+    run_status.tab_title("Finished", finished[:60])
 key = frame.chosen_audit()
 if key is None:
     frame.empty_state("There is no finished audit yet. The demo takes about a minute.", "Run the demo", "start")

@@ -357,7 +357,7 @@ if study_key:
         st.warning(str(error), icon=":material/search_off:")
 if working:
     if st.button("Set up another study", icon=":material/add:", key="another_study"):
-        st.query_params.clear()
+        st.query_params.from_dict({})
         st.rerun()
 else:
     set_up()

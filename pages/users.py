@@ -169,6 +169,8 @@ def show_table(result: AuditResult) -> None:
         if name == "role"
         else people.shortened(pl.col(name)).alias(titles[name])
         if name == "user"
+        else people.printed(pl.col(name)).alias(titles[name])
+        if name in ("p", "p_stratum")
         else pl.col(name).alias(titles[name])
         for name in order
     )
@@ -191,9 +193,6 @@ def show_table(result: AuditResult) -> None:
     )
     if not found.height:
         return
-    small = {
-        titles[name]: st.column_config.NumberColumn(format="%.4f") for name in ("p", "p_stratum") if name in titles
-    }
     st.dataframe(
         shown,
         hide_index=True,
@@ -203,7 +202,6 @@ def show_table(result: AuditResult) -> None:
         key=key,
         placeholder="–",
         column_config={
-            **small,
             titles["user"]: st.column_config.TextColumn(pinned=True),
             "Score": st.column_config.NumberColumn(format="%.3f", help="Higher = likelier member"),
             "Popularity": st.column_config.NumberColumn(

@@ -132,8 +132,10 @@ def test_the_folder_is_private(store: Store) -> None:
 
 @pytest.mark.parametrize("key", ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65])
 def test_no_key_leads_out_of_the_store(store: Store, key: str) -> None:
-    with pytest.raises(StoreError, match="not a content key"):
-        store.find(key)
+    assert store.find(key) is None
+    for act in (store.remove, store.scratch):
+        with pytest.raises(StoreError, match="not a content key"):
+            act(key)
 
 
 @pytest.mark.parametrize("version", [0, 2, "x"])

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from mia_core.cohort import cohort_document, judge_cohort
+from mia_core.command_line.show_audits import show_audits, show_cohort, show_lookup, show_report
 from mia_core.data.synthetic import generate
 from mia_core.errors import DataError, NotFound
 from mia_core.pipeline import run_audit
@@ -37,7 +38,6 @@ from mia_core.report.wording import (
     use_of,
 )
 from mia_core.store import Store
-from mia_core.command_line.show_audits import show_audits, show_cohort, show_lookup, show_report
 from mia_core.types import SESSION, USER, Metric, Role
 from tests.report.test_wording import cohort, looked_up, with_figures, with_target
 from tests.test_pipeline import TINY, tiny

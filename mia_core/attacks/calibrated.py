@@ -91,8 +91,8 @@ class MinKPlusPlusMinusBase(BaseCalibratedAttack):
 class ErrorZone(BaseCalibratedAttack):
     """Log-ratio of what fine-tuning raised to what it lowered, over the tokens that the target still gets wrong.
 
-    Formula: d_t = log p_target(x_t) - log p_base(x_t) over the tokens that the target gets wrong; s(u) = log(e + sum
-        of d_t > 0) - log(e + sum of -d_t > 0)
+    Formula: d_t = log p_target(x_t) - log p_base(x_t) over the tokens that the target gets wrong; s(u) = log(e + mean
+        over windows of the sum of d_t > 0) - log(e + mean over windows of the sum of -d_t > 0)
     Source: Ilić, Stanojević, Cvejoski 2026, arXiv 2601.12104 (EZ).
     Differs: sums are pooled over a user's windows, since a title has few wrong tokens. `epsilon` is added to both sums:
     with nothing lowered the published code returns zero and so ranks the strongest members last. An answer without

@@ -11,13 +11,11 @@ from rich.console import Console
 
 from mia_core.command_line.application import (
     Audit,
-    Json,
     application,
     open_store,
     progress_bars,
     show_check_of_forgetting,
     show_comparison_of_defenses,
-    write_json,
 )
 from mia_core.command_line.show_audits import (
     printable,
@@ -32,7 +30,9 @@ if TYPE_CHECKING:
 @application.command()
 def report(
     audit: Audit,
-    json_path: Json = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="PATH", help="Also write all figures as JSON.")
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Also write the report as one sealed HTML file.")
     ] = None,
@@ -67,8 +67,8 @@ def report(
     else:
         result = read_result(entry.path)
         show_report(Console(), result, find_repeats(store, result), follow_ups(store, result))
-        write_json(store, result, json_path)
-        _write_report(store, entry.key, annex, {"report.html": html, "report.pdf": pdf, "package": package})
+        files = {"audit.json": json_path, "report.html": html, "report.pdf": pdf, "package": package}
+        _write_report(store, entry.key, annex, files)
 
 
 def _write_report(

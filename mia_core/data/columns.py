@@ -27,7 +27,7 @@ NAMES = {
     "title": ("title", "name", "itemname", "item_name", "itemtitle", "item_title", "movietitle", "booktitle", "book_title"),
 }  # fmt: skip
 KIND = re.compile(":(token|float)(_seq)?$")
-LONGEST_FIELD = 2_000
+LONGEST_FIELD = 40_000
 UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))
 """Times from this size on are in this many parts of a second."""
 LATEST_SECOND = 1e12

@@ -25,7 +25,7 @@ class JobProgress:
         self.current = ""
         self.within = 0.0
         self.written = 0.0
-        self.spent = 0.0
+        self.furthest = 0.0
         self.stage_started = time.monotonic()
         # A job that goes on after a crash has told some already.
         self.figures = {name: list(rows) for name, rows in queue.get(job_id).figures.items()}
@@ -88,4 +88,6 @@ class JobProgress:
         trust = min(1.0, 3 * expected / planned)
         pace = trust * (taken / expected if expected else 1.0) + (1 - trust)
         shown = [{name: row[name] for name in ("name", "seconds", "state")} for row in self.stages]
-        self.queue.report(self.job_id, self.current, shown, min(1.0, done / planned), pace * (planned - done))
+        # Stages that were not planned make the whole longer; nobody is told that less is done than was.
+        self.furthest = max(self.furthest, min(1.0, done / planned))
+        self.queue.report(self.job_id, self.current, shown, self.furthest, pace * (planned - done))

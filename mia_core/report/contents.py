@@ -49,7 +49,11 @@ ACCESS_WORDS = {
 }
 METHODS = (
     ("Interval of the AUC", "DeLong on the logit scale; DeLong, DeLong, Clarke-Pearson 1988, Biometrics 44(3)"),
-    ("Intervals of rates", "Clopper and Pearson 1934, Biometrika 26(4); for TPR at a fixed FPR a bootstrap over users"),
+    (
+        "Intervals of rates",
+        "Clopper and Pearson 1934, Biometrika 26(4); for TPR at a fixed FPR binomial ranks of the held-out users, and Jeffreys "
+        "limits of the members passed there",
+    ),
     ("p-values", "conformal, against calibration users; Bates, Candès, Lei, Romano, Sesia 2023, arXiv 2104.08279"),
     ("Naming users", "Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57(1)"),
 )
@@ -209,7 +213,7 @@ def _target_words(config: dict[str, Any]) -> str:
 
 
 def _split_words(finished: Finished) -> str:
-    drawn = finished.split["split"].get("drawn", "") if finished.split else ""
+    drawn = finished.split["split"].get("drawn", "")
     if finished.result.brought:
         return "lists of members and held-out users, given by the auditor"
     return f"{drawn or 'by lot'}; seed {finished.result.config.get('seed')}, drawn before anything was trained"
@@ -344,7 +348,7 @@ def _keys(finished: Finished) -> list[Block]:
     rows = [
         ("Audit", result.key),
         ("Data", str(result.data.get("key", "not recorded"))),
-        ("Split manifest (SHA-256)", finished.split["sha256"] if finished.split else "no longer in the store"),
+        ("Split manifest (SHA-256)", finished.split["sha256"]),
         ("Seed", str(result.config.get("seed"))),
         ("Run", f"{result.created}, {seconds:,.0f} s of computing on {result.device}"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in result.versions.items())),

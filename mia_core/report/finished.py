@@ -32,8 +32,8 @@ class Finished:
     folder: Path
     repeats: Repeats
     follow_ups: Sequence[FollowUp]
-    split: dict[str, Any] | None
-    """The manifest of who has which role: sha256, split; None where the store no longer has it."""
+    split: dict[str, Any]
+    """The manifest of who has which role: sha256, split."""
     secret: bytes
     """Turns ids into pseudonyms."""
 
@@ -65,10 +65,18 @@ def read_finished(store: Store, key: str) -> Finished:
         raise NotFound(f"audit {key[:80]!r}: there is none in this store")
     result = read_result(folder)
     splits = [entry.path for entry in store.entries("split") if entry.key in result.artifacts]
-    manifest = json.loads((splits[0] / "manifest.json").read_text(encoding="utf-8")) if splits else None
+    kept = (splits[0] / "manifest.json").read_text(encoding="utf-8") if splits else ""
+    manifest = json.loads(kept) if kept else _recorded(folder)
     return Finished(
         result, folder, find_repeats(store, result), follow_ups(store, result), manifest, pseudonym_key(store.home)
     )
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """The split as the table of users has it, for an audit that came along without its manifest."""
+    split = {"roles": dict(read_table(folder, "users", ("user", "role")).sort("user").iter_rows())}
+    text = json.dumps(split, ensure_ascii=False, sort_keys=True)
+    return {"sha256": hashlib.sha256(text.encode()).hexdigest(), "split": split}
 
 
 def pseudonym(secret: bytes, audit: str, user: str) -> str:

@@ -97,7 +97,7 @@ def _users_json(users: pl.DataFrame, attacks: Sequence[str]) -> bytes:
 
 def split_json(finished: Finished, annex: Annex) -> bytes:
     """Who was drawn into which role, and how; `sha256` is the hash of the manifest with real ids, as in the report."""
-    kept = finished.split or {"sha256": None, "split": {}}
+    kept = finished.split
     roles = kept["split"].get("roles", {})
     name = finished.naming(annex)
     shown = {} if annex == "none" else dict(sorted((name(user), role) for user, role in roles.items()))

@@ -11,7 +11,9 @@ from typing import Any
 import polars as pl
 
 from mia_core.errors import NotFound
+from mia_core.report.inert import visible_column
 from mia_core.report.results import AuditResult
+from mia_core.report.wording import format_p
 from mia_core.types import Role
 
 PAGE = 50
@@ -78,10 +80,12 @@ class Search:
         kinds = {"has": str, "p": float, "from_length": int, "to_length": int, "stratum": int, "page": int, "by": str}
         for name, kind in kinds.items():
             try:
-                if address.get(name):
-                    found[name] = kind(address[name])
+                value = kind(address[name]) if address.get(name) else None
             except ValueError:
                 continue
+            # No number below 0, and no p-value above 1, limits anything: nor does what is no number.
+            if value is not None and (kind is str or 0 <= value <= (1 if kind is float else value)):
+                found[name] = value
         found |= {name: address.get(name) == "True" for name in ("named", "up")}
         if found.get("by") not in SORTABLE:
             found.pop("by", None)
@@ -246,5 +250,11 @@ def with_titles(rows: pl.DataFrame, data: Path | None) -> pl.DataFrame:
 
 def shortened(text: pl.Expr) -> pl.Expr:
     """At most `LONGEST_TEXT` characters of a text from a file, the rest as an ellipsis."""
+    text = visible_column(text)
     long = text.str.len_chars() > LONGEST_TEXT
     return pl.when(long).then(pl.concat_str(text.str.slice(0, LONGEST_TEXT), pl.lit("…"))).otherwise(text)
+
+
+def printed(p_values: pl.Expr) -> pl.Expr:
+    """p-values as they are printed everywhere else, for a few rows."""
+    return p_values.map_elements(format_p, return_dtype=pl.String)

@@ -39,12 +39,13 @@ def differences(rows: pl.DataFrame) -> alt.LayerChart:
     return alt.LayerChart(layer=[zero, bars, dots]).properties(height=alt.Step(34))
 
 
-def rocs(points: pl.DataFrame, floor: float, unit: Unit = USER) -> alt.LayerChart:
+def rocs(points: pl.DataFrame, floor: float, resolved: float, unit: Unit = USER) -> alt.LayerChart:
     """ROC curves of one attack in several audits, on logarithmic axes.
 
     Args:
         points: audit, fpr, tpr.
         floor: where both axes begin.
+        resolved: the FPR from which all of them resolve a rate; what lies below is grey.
     """
     audits = points["audit"].unique(maintain_order=True).to_list()
     points = points.with_columns(pl.col("fpr", "tpr").clip(lower_bound=floor))
@@ -60,8 +61,10 @@ def rocs(points: pl.DataFrame, floor: float, unit: Unit = USER) -> alt.LayerChar
     line = alt.Chart(points).mark_line(interpolate="step-after", strokeWidth=2.2)
     ends = pl.DataFrame({"fpr": [floor, 1.0], "tpr": [floor, 1.0]})
     chance = alt.Chart(ends).mark_line(color=QUIET, strokeDash=[3, 4]).encode(x=x, y=y)
+    below = alt.Chart(pl.DataFrame({"start": [floor], "end": [max(floor, resolved)]}))
+    shade = below.mark_rect(color=QUIET, opacity=0.16).encode(x=alt.X("start:Q", scale=scale), x2=alt.X2("end:Q"))
     return alt.LayerChart(
-        layer=[chance, line.encode(x=x, y=y, color=colour, strokeDash=dash, tooltip=tips)]
+        layer=[shade, chance, line.encode(x=x, y=y, color=colour, strokeDash=dash, tooltip=tips)]
     ).properties(height=340)
 
 

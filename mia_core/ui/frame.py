@@ -15,6 +15,8 @@ from streamlit.runtime.scriptrunner_utils.exceptions import RerunException, Stop
 from mia_core import example
 from mia_core.errors import MemberScopeError, NotFound
 from mia_core.jobs.queue import Queue
+from mia_core.report.inert import visible
+from mia_core.report.lookup import SHORTEST_PREFIX
 from mia_core.report.repeats import Repeats, find_repeats
 from mia_core.report.results import AuditResult, read_result, read_table
 from mia_core.seal import SealingKey
@@ -108,7 +110,8 @@ def link(page: str, label: str, icon: str | None = None, **query: str) -> None:
 
 def go(page: str, **query: str) -> NoReturn:
     """Opens a page."""
-    st.switch_page(pages()[page], query_params=query or None)
+    # Even an empty address is given: without one, an address that widgets are bound to could not be left.
+    st.switch_page(pages()[page], query_params=query)
 
 
 def style() -> None:
@@ -224,13 +227,19 @@ def chosen_audit() -> str | None:
     found = audits() or points
     if not found:
         return None
+    # The command line prints the beginnings of keys: these lead here, too.
+    begun = [entry.key for entry in [*found, *points] if len(asked) >= SHORTEST_PREFIX and entry.key.startswith(asked)]
+    asked = begun[0] if len(set(begun)) == 1 else asked
     if asked not in [entry.key for entry in found]:
         found = [*(point for point in points if point.key == asked), *found]
     keys = [entry.key for entry in found]
     unknown = bool(asked) and asked not in keys
     if unknown:
         st.warning("The address names an audit that is not in this store. Choose another here, or run it again.")
-    names = {entry.key: f"{entry.name} · {entry.created[:16].replace('T', ' ')} · {entry.key[:8]}" for entry in found}
+    names = {
+        entry.key: f"{visible(entry.name)} · {entry.created[:16].replace('T', ' ')} · {entry.key[:8]}"
+        for entry in found
+    }
     if len(keys) == 1 and not unknown:
         key: str | None = keys[0]
         st.text(names[keys[0]])

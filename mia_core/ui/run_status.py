@@ -131,7 +131,7 @@ def delete_button(kind: str, key: str, remove: Callable[[Store, str], int], what
                 if job.result_key == key:
                     frame.queue().remove(job.id)
             frame.forget_reads()
-            st.query_params.clear()
+            st.query_params.from_dict({})
             st.rerun()
 
 
@@ -182,6 +182,7 @@ def _finished(job: Job) -> None:
     tab_title("Finished", job.name[:60])
     if job.kind == "audit" and job.result_key:
         if st.session_state.pop("open_result", None) == job.result_key:
+            st.session_state["just_finished"] = job.name
             frame.go("results", audit=job.result_key)
         st.success("This audit is finished.", icon=":material/check_circle:")
         frame.link("results", "Open the results", ":material/monitoring:", audit=job.result_key)

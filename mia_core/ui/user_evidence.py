@@ -58,8 +58,8 @@ def show_scores(result: AuditResult, row: dict[str, Any], role: Role) -> None:
         table = said.select(
             pl.col("title").alias("Attack"),
             pl.col("score").alias("Score"),
-            pl.col("p").alias("p-value"),
-            pl.col("p_stratum").alias("p, alike"),
+            people.printed(pl.col("p")).alias("p-value"),
+            people.printed(pl.col("p_stratum")).alias("p, alike"),
             (100 * pl.col("above")).alias("Above"),
             pl.col("group").alias("Group"),
             pl.col("status").alias("Status"),
@@ -67,8 +67,7 @@ def show_scores(result: AuditResult, row: dict[str, Any], role: Role) -> None:
         columns = {
             "Attack": st.column_config.TextColumn(pinned=True),
             "Score": st.column_config.NumberColumn(format="%.4g", help="Each attack has a scale of its own"),
-            "p-value": st.column_config.NumberColumn(format="%.4f"),
-            "p, alike": st.column_config.NumberColumn(format="%.4f", help=say("Among like users alone")),
+            "p, alike": st.column_config.TextColumn(help=say("Among like users alone")),
             "Above": st.column_config.NumberColumn(format="%.0f%%", help=say("Calibration users with a lower score")),
         }
         st.dataframe(

@@ -369,7 +369,8 @@ def test_an_id_without_letters_in_the_fonts_leaves_the_pdf_tagged(finished: Call
 def test_an_audit_of_before_there_were_gates_and_splits_has_a_report(finished: Callable[..., Finished]) -> None:
     document = compose(finished(gates=[], claims=None, agreement=[], quality=[], artifacts=[]))
     assert document.stamp == "No gate was tried"
-    assert squeezed("no longer in the store") in pdf_text(as_pdf(document))
+    # Who had which role is then read off the table of users.
+    assert squeezed("Split manifest (SHA-256)") in pdf_text(as_pdf(document))
 
 
 def test_a_report_on_sessions_speaks_of_sessions(finished: Callable[..., Finished]) -> None:
