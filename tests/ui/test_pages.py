@@ -821,3 +821,19 @@ def test_a_sequence_models_map_is_drawn_two_ways(
     app.segmented_control("from").set_value("correlation").run()
     no_fault(app)
     assert min(drawn()) == 100
+
+
+def test_an_audit_is_deleted_from_the_view_that_its_address_names(
+    open_page: Open, saved: AuditResult, store: Store
+) -> None:
+    app = open_page("results", audit=saved.key, view="Record")
+    app.button("delete_audit").click().run()
+    no_fault(app)
+    assert store.find(saved.key) is None
+
+
+def test_the_beginning_of_a_key_leads_to_its_audit(open_page: Open, saved: AuditResult) -> None:
+    app = open_page("results", audit=saved.key[:12])
+    no_fault(app)
+    assert "not in this store" not in words(app)
+    assert app.query_params["audit"] == saved.key
