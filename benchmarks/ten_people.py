@@ -2,8 +2,9 @@
 
     python benchmarks/ten_people.py [SECONDS]
 
-Everybody clicks every few seconds, for a minute unless told otherwise. Counted are the seconds until a click is answered,
-faults, mix-ups (somebody else's audit on the page) and the memory of the server.
+Everybody looks at a page for 8 to 16 seconds before the next click, for a minute unless told otherwise; browsers, server and
+job share the machine. Counted are the seconds until a click is answered, faults, mix-ups (somebody else's audit on the page) and
+the memory of the server.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.store import Store
 
 PEOPLE, USERS = int(os.environ.get("PEOPLE", "10")), 2_000
-BETWEEN_CLICKS = (3.0, 7.0)
+BETWEEN_CLICKS = (8.0, 16.0)
+"""Seconds that somebody looks at a page."""
+ARRIVING = 3.0
+"""Seconds between one person's arrival and the next one's; clicks count once all are there."""
 SLOWEST, MOST_MEMORY = 2.0, 1.5 * 2**30
 SHOWN = """() => {
     const main = document.querySelector('[data-testid=stMain]')
@@ -46,9 +50,12 @@ async def settled(page: Page) -> None:
 async def person(page: Page, name: str, url: str, key: str, end: float, told: dict[str, list[float]]) -> list[str]:
     """Browses one audit until the end; returns what went wrong."""
     wrong: list[str] = []
+    begun = time.monotonic()
+    await asyncio.sleep(ARRIVING * NAMES.index(name))
     rng = random.Random(name)  # noqa: S311 - no secret
     await page.goto(f"{url}/results?audit={key}")
     await page.get_by_role("heading", level=1, name="Results").wait_for(timeout=60_000)
+    await asyncio.sleep(max(0.0, ARRIVING * (PEOPLE + 2) - (time.monotonic() - begun)))
     while time.monotonic() < end:
         await asyncio.sleep(rng.uniform(*BETWEEN_CLICKS))
         where = rng.choice(CLICKS)
@@ -78,7 +85,7 @@ async def browse(url: str, keys: list[str], seconds: float) -> tuple[dict[str, l
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         pages = [await (await browser.new_context()).new_page() for _ in keys]
-        end = time.monotonic() + seconds + 20
+        end = time.monotonic() + seconds + ARRIVING * (PEOPLE + 2)
         parts = [person(*one, end, told) for one in zip(pages, NAMES, [url] * len(keys), keys, strict=True)]
         found = await asyncio.gather(*parts)
         await browser.close()
@@ -106,6 +113,8 @@ def main(seconds: float) -> int:
             server.terminate()
             server.wait(10)
         state = Queue(home).get(job.id).state
+        log = (home / "server.log").read_text(encoding="utf-8", errors="replace")
+        wrong += [line for line in log.splitlines() if "failed" in line]
         for other in psutil.process_iter(["cmdline"]):
             if folder in " ".join(other.info["cmdline"] or []) and other.pid != os.getpid():
                 other.kill()

@@ -196,7 +196,7 @@ def test_in_the_null_world_only_the_leaking_demonstration_finds_anybody(shared: 
     ("family", "tuning"),
     [
         ("gpt2", "lora"),
-        ("llama", "full"),
+        pytest.param("llama", "full", marks=pytest.mark.slow),
         pytest.param("gpt2", "full", marks=pytest.mark.slow),
         pytest.param("t5", "lora", marks=pytest.mark.slow),
         pytest.param("llama", "lora", marks=pytest.mark.slow),

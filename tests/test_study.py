@@ -153,6 +153,7 @@ def test_a_faulty_audit_does_not_stop_the_study_and_its_message_stays_out(
     assert again.key != result.key
 
 
+@pytest.mark.slow
 def test_seeds_beside_a_setting_give_the_spread_between_them_also_on_several_cores(
     shared: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
