@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -30,6 +31,10 @@ def legible(chart: Chart) -> Chart:
     return chart
 
 
+_DRAWING = threading.Lock()
+"""altair turns charts into text by one thread at a time: several people may look at pages at once."""
+
+
 def show_chart(
     chart: Chart,
     alt_text: str,
@@ -53,14 +58,15 @@ def show_chart(
     """
     chart = legible(chart)
     clicked: Mapping[str, Any] = {}
-    if width == "content":
-        # Wider than a narrow screen it is moved sideways by itself, not cut.
-        with st.container(key=f"wide_{key}"):
+    with _DRAWING:
+        if width == "content":
+            # Wider than a narrow screen it is moved sideways by itself, not cut.
+            with st.container(key=f"wide_{key}"):
+                st.altair_chart(chart, alt=alt_text, key=key, width=width)
+        elif selectable:
+            clicked = st.altair_chart(chart, alt=alt_text, key=key, width=width, on_select="rerun")
+        else:
             st.altair_chart(chart, alt=alt_text, key=key, width=width)
-    elif selectable:
-        clicked = st.altair_chart(chart, alt=alt_text, key=key, width=width, on_select="rerun")
-    else:
-        st.altair_chart(chart, alt=alt_text, key=key, width=width)
     with st.popover("As a table", icon=":material/table_rows:", type="tertiary", key=f"{key}_table"):
         st.caption(alt_text)
         st.dataframe(table, hide_index=True, height=min(420, 38 + 35 * max(1, table.height)), alt=alt_text)
