@@ -9,6 +9,7 @@ from typing import Any, Literal
 import altair as alt
 import polars as pl
 import streamlit as st
+from altair.utils import schemapi
 
 Chart = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.VConcatChart | alt.FacetChart
 INK = {"light": "#4d5866", "dark": "#aab4bf"}
@@ -31,6 +32,8 @@ def legible(chart: Chart) -> Chart:
     return chart
 
 
+# Else every part of a chart is turned into text when it is made, too.
+schemapi.disable_debug_mode()
 _DRAWING = threading.Lock()
 """altair turns charts into text by one thread at a time: several people may look at pages at once."""
 
