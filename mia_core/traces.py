@@ -36,14 +36,13 @@ def token_table(run: Run, evidence: Evidence) -> pl.DataFrame:
     samples, lengths = run.samples, np.diff(target.offsets)
     of_token = np.repeat(np.arange(len(samples)), lengths)
     place = np.arange(len(of_token)) - np.repeat(target.offsets[:-1], lengths)
+    tokens, which = np.unique(target.token, return_inverse=True)
     table = pl.DataFrame(
         {
             "user": pl.Series(samples.users).gather(samples.user_index[of_token]),
             "window": _number_within(samples.user_index)[of_token],
             "place": place,
-            "text": pl.Series(run.target.load().texts(np.unique(target.token).tolist()), dtype=pl.String).gather(
-                np.unique(target.token, return_inverse=True)[1]
-            ),
+            "text": pl.Series(run.target.load().texts(tokens.tolist()), dtype=pl.String).gather(which),
             "item": _items(run, samples, lengths),
             "target": target.log_probability,
             "base": _log_probability([evidence.views[name] for name in ("base",) if name in evidence.views], target),

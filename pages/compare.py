@@ -13,10 +13,9 @@ from mia_core.report.comparing import (
     compare_audits,
     differing_settings,
     explain_finding,
-    smallest_resolved,
+    smallest_fpr,
     title_of,
 )
-from mia_core.report.inert import visible
 from mia_core.report.results import AuditResult
 from mia_core.types import Role
 from mia_core.ui import charts, compare_charts, frame
@@ -35,7 +34,7 @@ def choose() -> list[str]:
     asked = [key for key in st.query_params.get("audits", st.query_params.get("audit", "")).split(",") if key]
     entries = frame.audits()
     named = [entry for entry in frame.store().entries("point") if entry.key in asked]
-    names = {e.key: f"{visible(e.name)} · {e.created[:16].replace('T', ' ')} · {e.key[:8]}" for e in [*entries, *named]}
+    names = {entry.key: frame.label_of(entry) for entry in [*entries, *named]}
     found = [key for key in dict.fromkeys(asked) if key in names]
     if len(found) < len(set(asked)):
         st.warning("The address names an audit that is not in this store. It is left out.")
@@ -136,7 +135,7 @@ def show_curves(results: list[AuditResult], attack: str) -> None:
     points = pl.concat(parts)
     st.subheader("ROC curves", divider="gray")
     held_out = [result.roles.get(Role.AUDITED_HELD_OUT, 2) for result in results]
-    floor, resolved = 10.0 ** -len(str(max(held_out))), smallest_resolved(min(held_out))
+    floor, resolved = 10.0 ** -len(str(max(held_out))), smallest_fpr(min(held_out))
     picture = compare_charts.rocs(points, floor, resolved, results[0].unit)
     show_chart(picture, "ROC curves of the audits, logarithmic axes", points, "rocs")
     st.caption(f"Below {resolved:.2%}, where it is grey, not all of these audits have users enough to resolve a rate.")

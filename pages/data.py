@@ -18,6 +18,7 @@ from mia_core.data.split import FEWEST_USERS
 from mia_core.errors import DataError, MemberScopeError
 from mia_core.experiment import Columns, Experiment, Prompt, Synthetic
 from mia_core.report.removal import remove_data_set
+from mia_core.report.wording import minute
 from mia_core.ui import charts, data_charts, forms, frame, uploads
 from mia_core.ui.twin import show_chart
 
@@ -376,12 +377,7 @@ kept = library.saved(frame.store())
 if kept:
     st.subheader("Saved data sets", divider="gray")
     st.dataframe(
-        pl.DataFrame(
-            [
-                {"Name": e.name, "Saved": e.created[:16].replace("T", " "), "Size": f"{e.bytes / 2**20:.1f} MB"}
-                for e in kept
-            ]
-        ),
+        pl.DataFrame([{"Name": e.name, "Saved": minute(e.created), "Size": f"{e.bytes / 2**20:.1f} MB"} for e in kept]),
         hide_index=True,
     )
     left, right = st.columns(2, vertical_alignment="center")

@@ -13,24 +13,24 @@ from mia_core.report.follow_ups import follow_ups
 from mia_core.report.protocols import ServedBothWays, both_ways, explain_both_ways
 from mia_core.report.removal import remove_audit
 from mia_core.report.results import AuditResult, Metric
-from mia_core.report.wording import STATUS_CAVEATS, explain_metric, headline, percent_at_most, spread_in_short, use_of
+from mia_core.report.wording import (
+    ROLE_NAMES,
+    STATUS_CAVEATS,
+    explain_metric,
+    headline,
+    percent_at_most,
+    spread_in_short,
+    use_of,
+)
 from mia_core.types import Role
-from mia_core.ui import charts, frame, leak_charts, run_status
+from mia_core.ui import charts, frame, run_status
 from mia_core.ui.attack_figures import LABELS, cell, choose_attack, show_attacks, show_overlap
 from mia_core.ui.claim_cards import show_claims, show_gates
+from mia_core.ui.first_figures import training_charts
 from mia_core.ui.other_seeds import show_other_seeds
 from mia_core.ui.signal_figures import models_of, show_signals, view_title
 from mia_core.ui.threshold_view import show_threshold
 from mia_core.ui.twin import readable, show_chart
-
-ROLES = {
-    Role.AUDITED_MEMBER: "audited member",
-    Role.AUDITED_HELD_OUT: "audited held-out",
-    Role.KNOWN_MEMBER: "known member",
-    Role.KNOWN_HELD_OUT: "known held-out",
-    Role.JUDGED: "judged",
-    Role.PUBLIC: "public",
-}
 
 
 def show_headline(result: AuditResult) -> None:
@@ -206,7 +206,7 @@ def show_files(result: AuditResult) -> None:
 def show_origin(result: AuditResult) -> None:
     """How these figures came about."""
     with st.expander("How these figures came about"):
-        roles = ", ".join(f"{count} {ROLES[Role(role)]}" for role, count in result.roles.items())
+        roles = ", ".join(f"{count} {ROLE_NAMES[Role(role)]}" for role, count in result.roles.items())
         st.markdown(
             f"**{result.unit.many.capitalize()}**: {roles}. **Device**: {result.device}. **Run**: {result.created}."
         )
@@ -214,18 +214,13 @@ def show_origin(result: AuditResult) -> None:
         st.dataframe(pl.DataFrame(rows), hide_index=True)
         st.json(result.config, expanded=False)
         st.caption(f"Audit {result.key}")
-        with st.popover("Delete this audit", icon=":material/delete:"):
-            st.markdown(
-                "Its figures, models and observations go for good, and its copy of the data, unless another audit rests on "
-                "them. A data set that was saved on the Data page stays there."
-            )
-            if st.button("Delete for good", type="primary", key="delete_audit"):
-                remove_audit(frame.store(), result.key)
-                for job in frame.queue().jobs(1_000):
-                    if job.result_key == result.key:
-                        frame.queue().remove(job.id)
-                frame.forget_reads()
-                frame.go("start")
+        run_status.delete_button(
+            "audit",
+            result.key,
+            remove_audit,
+            "Its figures, models and observations go for good, and its copy of the data, unless another audit rests on "
+            "them. A data set that was saved on the Data page stays there.",
+        )
 
 
 def show_follow_ups(result: AuditResult) -> None:
@@ -280,16 +275,7 @@ def show_training(result: AuditResult) -> None:
         )
         return
     rows = frame.table(result.key, "training")
-    left, right = st.columns(2, gap="medium")
-    with left:
-        names = {"epoch": "Epoch", "members": "Members (nats)", "held_out": "Held-out (nats)"}
-        label = say("Mean loss of members and of held-out users after every epoch")
-        picture = leak_charts.losses_by_epoch(rows, result.unit)
-        show_chart(picture, label, readable(rows, names), "training_loss")
-    with right:
-        names = {"epoch": "Epoch", "auc": "AUC", "low": "From", "high": "To"}
-        label = "AUC of the loss attack after every epoch, with its interval"
-        show_chart(leak_charts.leak_by_epoch(rows), label, readable(rows, names), "training_auc")
+    training_charts(rows, result.unit)
     if rows.height:
         members, held_out = max(rows["n_members"]), max(rows["n_held_out"])
         st.caption(

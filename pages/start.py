@@ -9,7 +9,7 @@ from mia_core import example
 from mia_core.experiment import Experiment, load_experiment
 from mia_core.jobs.queue import Job
 from mia_core.report.results import AuditResult
-from mia_core.report.wording import headline
+from mia_core.report.wording import headline, minute
 from mia_core.store import Entry
 from mia_core.ui import charts, frame, prose, run_status
 from mia_core.ui.twin import shares, show_chart
@@ -163,7 +163,7 @@ def _show_audit(entry: Entry) -> None:
     with st.container(border=True):
         name, when, way = st.columns([5, 3, 2], vertical_alignment="center")
         name.text(entry.name)
-        when.caption(f"{entry.created[:16].replace('T', ' ')} UTC")
+        when.caption(f"{minute(entry.created)} UTC")
         with way:
             frame.link("results", "Results", None, audit=entry.key)
 

@@ -13,20 +13,12 @@ from mia_core.errors import NotFound
 from mia_core.report import people
 from mia_core.report.people import Search
 from mia_core.report.results import AuditResult
-from mia_core.report.wording import explain_role
+from mia_core.report.wording import ROLE_NAMES, explain_role
 from mia_core.types import Role
 from mia_core.ui import frame
 from mia_core.ui.attack_figures import choose_attack
 from mia_core.ui.user_evidence import show_history, show_scores, show_tokens, show_without
 
-ROLES = {
-    Role.AUDITED_MEMBER: "audited member",
-    Role.AUDITED_HELD_OUT: "audited held-out",
-    Role.JUDGED: "judged",
-    Role.KNOWN_MEMBER: "known member",
-    Role.KNOWN_HELD_OUT: "known held-out",
-    Role.PUBLIC: "public",
-}
 ORDERS = {
     "score": "Score",
     "p": "p-value",
@@ -82,7 +74,7 @@ def filters(result: AuditResult, search: Search, present: list[str]) -> str:
         the attack whose scores are shown.
     """
     say = result.unit.say
-    roles = [role for role in ROLES if result.roles.get(role)]
+    roles = [role for role in ROLE_NAMES if result.roles.get(role)]
     usual = [role for role in roles if not role.known and role is not Role.PUBLIC]
     strata = (
         sorted(frame.table(result.key, "users", "stratum")["stratum"].drop_nulls().unique())
@@ -109,7 +101,7 @@ def filters(result: AuditResult, search: Search, present: list[str]) -> str:
 
     first, second, third = st.columns([3, 4, 3], vertical_alignment="bottom")
     first.text_input(say("User id contains"), key="find.has", on_change=changed, icon=":material/search:")
-    second.multiselect("Roles", roles, format_func=ROLES.__getitem__, key="find.role", on_change=changed)
+    second.multiselect("Roles", roles, format_func=ROLE_NAMES.__getitem__, key="find.role", on_change=changed)
     with third.popover("More filters", icon=":material/filter_list:", width="stretch"):
         if "named" in present:
             st.toggle(
@@ -165,7 +157,7 @@ def show_table(result: AuditResult) -> None:
     titles["user"] = result.unit.one.capitalize()
     order = ["user", "role", *(name for name in titles if name not in ("user", "role"))]
     shown = rows.select(
-        pl.col(name).replace_strict(ROLES, default=None, return_dtype=pl.String).alias(titles[name])
+        pl.col(name).replace_strict(ROLE_NAMES, default=None, return_dtype=pl.String).alias(titles[name])
         if name == "role"
         else people.shortened(pl.col(name)).alias(titles[name])
         if name == "user"

@@ -104,7 +104,13 @@ class ProgressBars:
 
 def show_report(console: Console, result: AuditResult, repeats: Repeats, follow_ups: Sequence[FollowUp] = ()) -> None:
     """Headline, table of attacks, what other seeds gave, quality of the recommendations, notes, what was done about a leak."""
-    from mia_core.report.wording import claim_sentences, explain_repeats, headline, interaction_sentences, no_repeats
+    from mia_core.report.wording import (
+        claim_sentences,
+        explain_repeats,
+        headline,
+        interaction_sentences,
+        no_repeats,
+    )
 
     console.print(Text(printable(result.name), style="bold"), Text(result.key[:KEY_SHOWN], style="dim"))
     for gate in result.gates:
@@ -196,25 +202,29 @@ def show_audits(console: Console, results: Sequence[AuditResult], left_out: Mapp
 
 def show_others(console: Console, entries: Sequence[Entry]) -> None:
     """One row for each comparison of defences and each check of forgetting."""
+    from mia_core.report.wording import minute
+
     if not entries:
         return
     table = Table(box=box.SIMPLE)
     for name in ("Key", "What", "Name", "Made (UTC)"):
         table.add_column(name)
     for entry in entries:
-        made = entry.created[:16].replace("T", " ")
+        made = minute(entry.created)
         table.add_row(*map(Text, (entry.key[:KEY_SHOWN], entry.kind, printable(entry.name), made)))
     console.print(table)
 
 
 def _audit_table(results: Sequence[AuditResult]) -> Table:
+    from mia_core.report.wording import minute
+
     table = Table(box=box.SIMPLE)
     judged = " or ".join(sorted({result.unit.many for result in results}, reverse=True)).capitalize()
     for name in ("Key", "Name", "Made (UTC)", judged, "Lead attack", "AUC"):
         table.add_column(name, justify="right" if name in (judged, "AUC") else "left")
     for result in results:
         auc = result.metric(result.lead, "auc")
-        made = result.created[:16].replace("T", " ")
+        made = minute(result.created)
         row = (result.key[:KEY_SHOWN], printable(result.name), made, f"{sum(result.roles.values()):,}", result.lead)
         table.add_row(*(Text(cell) for cell in row), _cell(auc))
     return table

@@ -95,12 +95,10 @@ def delong_difference(
     Differs: DeLong's own limits shrink to a point where both attacks separate the users perfectly; these do not.
     Fails: Two attacks near 1 have too little spread for it.
     """
-    both = np.column_stack([scores, other_scores]).astype(float)
-    is_member = np.asarray(is_member, dtype=bool)
-    scored = ~np.isnan(both).any(axis=1)
-    members, held_out = both[scored & is_member], both[scored & ~is_member]
+    members, held_out = _scored_by_both(scores, other_scores, is_member)
+    n = len(members) + len(held_out)
     if len(members) == 0 or len(held_out) == 0:
-        return Difference(math.nan, math.nan, math.nan, int(scored.sum()))
+        return Difference(math.nan, math.nan, math.nan, n)
     (first, low_1, high_1), (second, low_2, high_2) = (
         auc_interval(members[:, k], held_out[:, k], confidence) for k in (0, 1)
     )
@@ -111,7 +109,17 @@ def delong_difference(
         return math.sqrt(max(one**2 - 2 * shared * one * other + other**2, 0.0))
 
     below, above = reach(first - low_1, high_2 - second), reach(high_1 - first, second - low_2)
-    return Difference(value, value - below, value + above, int(scored.sum()))
+    return Difference(value, value - below, value + above, n)
+
+
+def _scored_by_both(
+    scores: np.ndarray, other_scores: np.ndarray, is_member: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 2) scores of the members and of the held-out users whom both could score."""
+    both = np.column_stack([scores, other_scores]).astype(float)
+    is_member = np.asarray(is_member, dtype=bool)
+    scored = ~np.isnan(both).any(axis=1)
+    return both[scored & is_member], both[scored & ~is_member]
 
 
 def _correlation(members: np.ndarray, held_out: np.ndarray) -> float:
@@ -152,12 +160,10 @@ def tpr_difference(
     Source: Poisson bootstrap: Chamandy et al., Google technical report (2012).
     Fails: Where so few held-out users may be flagged that one of them decides, the limits are wide, and rightly so.
     """
-    both = np.column_stack([scores, other_scores]).astype(float)
-    is_member = np.asarray(is_member, dtype=bool)
-    scored = ~np.isnan(both).any(axis=1)
-    members, held_out = both[scored & is_member], both[scored & ~is_member]
+    members, held_out = _scored_by_both(scores, other_scores, is_member)
+    n = len(members) + len(held_out)
     if len(members) == 0 or len(held_out) == 0:
-        return Difference(math.nan, math.nan, math.nan, int(scored.sum()))
+        return Difference(math.nan, math.nan, math.nan, n)
     # Sorted once: a resample only changes how often each user counts.
     order = [(np.argsort(-members[:, k]), np.argsort(-held_out[:, k])) for k in (0, 1)]
 
@@ -178,4 +184,4 @@ def tpr_difference(
         drawn.append(rate(0, *counts) - rate(1, *counts))
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Difference(value, float(min(low, value)), float(max(high, value)), int(scored.sum()))
+    return Difference(value, float(min(low, value)), float(max(high, value)), n)

@@ -67,22 +67,14 @@ def run_lookup_job(payload: dict[str, Any], store: Store, progress: JobProgress)
 
     runtime = Runtime.model_validate(payload.get("runtime", {}))
     key = content_key("lookup", 2, {"history": payload["history"]}, [payload["audit"]])
-
-    def write(folder: Path) -> None:
-        found = lookup_history(payload["audit"], payload["history"], store, progress, runtime)
-        text = json.dumps(dataclasses.asdict(found), ensure_ascii=False)
-        (folder / "lookup.json").write_text(text, encoding="utf-8")
-
-    store.build(key, "lookup", write)
-    return key
+    return _keep_answer(
+        store, key, "lookup", lambda: lookup_history(payload["audit"], payload["history"], store, progress, runtime)
+    )
 
 
 def read_lookup(store: Store, key: str) -> LookupResult:
     """The result of a lookup job."""
-    folder = store.find(key)
-    if folder is None:
-        raise NotFound("this lookup is no longer in the store; ask again")
-    document = json.loads((folder / "lookup.json").read_text(encoding="utf-8"))
+    document = _kept_answer(store, key, "lookup")
     if document.get("flag"):
         document["flag"] = Flag(**document["flag"])
     return LookupResult(**document)
@@ -94,23 +86,32 @@ def run_without_job(payload: dict[str, Any], store: Store, progress: JobProgress
 
     runtime = Runtime.model_validate(payload.get("runtime", {}))
     key = content_key("without", 1, {"user": payload["user"]}, [payload["audit"]])
-
-    def write(folder: Path) -> None:
-        found = score_without_each(payload["audit"], payload["user"], store, progress, runtime)
-        text = json.dumps(dataclasses.asdict(found), ensure_ascii=False)
-        (folder / "without.json").write_text(text, encoding="utf-8")
-
-    store.build(key, "without", write)
-    return key
+    return _keep_answer(
+        store, key, "without", lambda: score_without_each(payload["audit"], payload["user"], store, progress, runtime)
+    )
 
 
 def read_without(store: Store, key: str) -> WithoutResult:
     """The result of a job that scored a person without each interaction."""
+    document = _kept_answer(store, key, "without")
+    return WithoutResult(**{**document, "rows": [WithoutRow(**row) for row in document["rows"]]})
+
+
+def _keep_answer(store: Store, key: str, kind: str, answer: Callable[[], LookupResult | WithoutResult]) -> str:
+    def write(folder: Path) -> None:
+        text = json.dumps(dataclasses.asdict(answer()), ensure_ascii=False)
+        (folder / f"{kind}.json").write_text(text, encoding="utf-8")
+
+    store.build(key, kind, write)
+    return key
+
+
+def _kept_answer(store: Store, key: str, kind: str) -> dict[str, Any]:
     folder = store.find(key)
     if folder is None:
         raise NotFound("this answer is no longer in the store; ask again")
-    document = json.loads((folder / "without.json").read_text(encoding="utf-8"))
-    return WithoutResult(**{**document, "rows": [WithoutRow(**row) for row in document["rows"]]})
+    document: dict[str, Any] = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
+    return document
 
 
 KINDS: dict[str, Callable[[dict[str, Any], Store, JobProgress], str]] = {

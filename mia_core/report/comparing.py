@@ -13,7 +13,7 @@ import polars as pl
 
 from mia_core.evaluate.comparison import Difference, delong_difference, tpr_difference
 from mia_core.evaluate.intervals import mean_interval
-from mia_core.evaluate.metrics import smallest_fpr
+from mia_core.evaluate.metrics import smallest_fpr as smallest_fpr
 from mia_core.report.results import AuditResult, read_table
 from mia_core.seeds import generator
 from mia_core.types import Role
@@ -58,11 +58,6 @@ class AuditComparison:
     """user, role, first, second: the share of held-out users whom each user surpasses in either audit, 0 to 1."""
     reason: str = ""
     """Why nothing is paired; empty where users are."""
-
-
-def smallest_resolved(held_out: int) -> float:
-    """The smallest FPR that so many held-out users resolve."""
-    return smallest_fpr(held_out)
 
 
 def common_attacks(results: Sequence[AuditResult]) -> list[str]:

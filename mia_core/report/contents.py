@@ -34,6 +34,7 @@ from mia_core.report.wording import (
     format_p,
     headline,
     interaction_sentences,
+    minute,
     use_of,
 )
 from mia_core.types import Role
@@ -104,7 +105,7 @@ def _opening(finished: Finished) -> list[Block]:
         Facts(
             (
                 ("Audit", result.key[:16]),
-                ("Run", f"{result.created[:16].replace('T', ' ')} UTC"),
+                ("Run", f"{minute(result.created)} UTC"),
                 (result.unit.many.capitalize(), f"{sum(result.roles.values()):,}"),
                 ("Lead attack", title_of(result, result.lead)),
             )

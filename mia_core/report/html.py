@@ -8,6 +8,7 @@ from importlib import resources
 from itertools import groupby
 
 from mia_core.report.document import Block, Chart, Code, Document, Facts, Notice, Paragraph, Points, Section, Table
+from mia_core.report.wording import minute
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """What a browser may do with the file: show it."""
@@ -26,7 +27,7 @@ def as_html(document: Document, *, contents: bool = True) -> bytes:
     drawings = _Drawings()
     body = "".join(_section(section, drawings) for section in document.sections)
     opening = _blocks(document.opening, drawings)
-    made = escape(document.created[:16].replace("T", " "))
+    made = escape(minute(document.created))
     text = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'

@@ -23,6 +23,15 @@ ROLE_WORDS = {
     Role.AUDITED_HELD_OUT: "audited held-out user",
     Role.JUDGED: "judged user",
 }
+ROLE_NAMES = {
+    Role.AUDITED_MEMBER: "audited member",
+    Role.AUDITED_HELD_OUT: "audited held-out",
+    Role.JUDGED: "judged",
+    Role.KNOWN_MEMBER: "known member",
+    Role.KNOWN_HELD_OUT: "known held-out",
+    Role.PUBLIC: "public",
+}
+"""Every role where there is no room for more than its name, those that are judged first."""
 METRIC_WORDS = {
     "auc": "AUC",
     "accuracy": "accuracy",
@@ -163,6 +172,11 @@ class Claim(NamedTuple):
     label: str
     value: str
     sentence: str
+
+
+def minute(moment: str) -> str:
+    """When something was made, to the minute: of a moment as it is kept (ISO 8601, UTC)."""
+    return moment[:16].replace("T", " ")
 
 
 def headline(result: AuditResult) -> str:

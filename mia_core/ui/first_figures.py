@@ -8,9 +8,10 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from mia_core.types import USER, Unit
 from mia_core.ui import charts
 from mia_core.ui.leak_charts import leak_by_epoch, losses_by_epoch
-from mia_core.ui.twin import show_chart
+from mia_core.ui.twin import readable, show_chart
 
 STRONGEST = 12
 """Scores drawn at once."""
@@ -33,25 +34,29 @@ def first_figures(figures: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
 
 def _training(rows: pl.DataFrame) -> None:
     st.markdown("**The training so far**")
-    left, right = st.columns(2, gap="medium")
-    with left:
-        show_chart(
-            losses_by_epoch(rows),
-            "Loss of some members and some held-out users, epoch by epoch",
-            rows.select("epoch", "members", "held_out"),
-            "live_losses",
-        )
-    with right:
-        show_chart(
-            leak_by_epoch(rows),
-            "How far the loss tells members from held-out users, epoch by epoch",
-            rows.select("epoch", "auc", "low", "high"),
-            "live_leak",
-        )
+    training_charts(rows, USER)
     st.caption(
         f"{rows['n_members'][-1]} members and {rows['n_held_out'][-1]} held-out users are asked about as the training goes on. "
         "Where the lines part, the model does better on those it has met."
     )
+
+
+def training_charts(rows: pl.DataFrame, unit: Unit) -> None:
+    """Loss of members and of held-out users after every epoch, and how far it tells them apart.
+
+    Args:
+        rows: as `read_table` describes the table `training`.
+        unit: what is judged.
+    """
+    left, right = st.columns(2, gap="medium")
+    with left:
+        names = {"epoch": "Epoch", "members": "Members (nats)", "held_out": "Held-out (nats)"}
+        label = unit.say("Mean loss of members and of held-out users after every epoch")
+        show_chart(losses_by_epoch(rows, unit), label, readable(rows, names), "training_loss")
+    with right:
+        names = {"epoch": "Epoch", "auc": "AUC", "low": "From", "high": "To"}
+        label = "AUC of the loss attack after every epoch, with its interval"
+        show_chart(leak_by_epoch(rows), label, readable(rows, names), "training_auc")
 
 
 def _scores(rows: pl.DataFrame) -> None:

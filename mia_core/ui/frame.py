@@ -19,6 +19,7 @@ from mia_core.report.inert import visible
 from mia_core.report.lookup import SHORTEST_PREFIX
 from mia_core.report.repeats import Repeats, find_repeats
 from mia_core.report.results import AuditResult, read_result, read_table
+from mia_core.report.wording import minute
 from mia_core.seal import SealingKey
 from mia_core.store import Entry, Store, home_folder
 from mia_core.ui.sign_in import home
@@ -236,10 +237,7 @@ def chosen_audit() -> str | None:
     unknown = bool(asked) and asked not in keys
     if unknown:
         st.warning("The address names an audit that is not in this store. Choose another here, or run it again.")
-    names = {
-        entry.key: f"{visible(entry.name)} · {entry.created[:16].replace('T', ' ')} · {entry.key[:8]}"
-        for entry in found
-    }
+    names = {entry.key: label_of(entry) for entry in found}
     if len(keys) == 1 and not unknown:
         key: str | None = keys[0]
         st.text(names[keys[0]])
@@ -262,6 +260,11 @@ def chosen_audit() -> str | None:
     if st.query_params.get("audit") != key:
         st.query_params["audit"] = key
     return key
+
+
+def label_of(entry: Entry) -> str:
+    """A finished audit on one line: its name, when it was made, the beginning of its key."""
+    return f"{visible(entry.name)} · {minute(entry.created)} · {entry.key[:8]}"
 
 
 def cards(name: str, shown: Sequence[tuple[str, str, str, str]]) -> None:
@@ -296,7 +299,7 @@ def show_finished(kind: str, heading: str, page: str, query: str) -> None:
         with st.container(border=True):
             name, when, way = st.columns([4, 2, 2], vertical_alignment="center")
             name.text(entry.name)
-            when.caption(entry.created[:16].replace("T", " ") + " UTC")
+            when.caption(minute(entry.created) + " UTC")
             with way:
                 link(page, "Open", None, **{query: entry.key})
 

@@ -12,6 +12,7 @@ from mia_core.errors import NotFound
 from mia_core.experiment import Experiment, Runtime
 from mia_core.jobs.queue import Job
 from mia_core.jobs.supervisor import ensure_supervisor
+from mia_core.report.wording import minute
 from mia_core.store import Store
 from mia_core.study import Study
 from mia_core.ui import frame
@@ -121,8 +122,8 @@ def result_asked_for(kind: str, query: str) -> str | None:
     return key
 
 
-def delete_button(kind: str, key: str, remove: Callable[[Store, str], int], what_goes: str) -> None:
-    """Deletes a result for good, and the jobs that made it."""
+def delete_button(kind: str, key: str, remove: Callable[[Store, str], object], what_goes: str) -> None:
+    """Deletes a result for good, and the jobs that made it; then the page opens without it."""
     with st.popover("Delete this", icon=":material/delete:", width="stretch"):
         st.markdown(what_goes)
         if st.button("Delete for good", type="primary", key=f"delete_{kind}"):
@@ -236,7 +237,7 @@ def _list_jobs() -> None:
             name, state, link = st.columns([4, 2, 2], vertical_alignment="center")
             with name:
                 st.text(job.name)
-                st.caption(f"{KINDS.get(job.kind, job.kind).capitalize()} · {job.created[:16].replace('T', ' ')} UTC")
+                st.caption(f"{KINDS.get(job.kind, job.kind).capitalize()} · {minute(job.created)} UTC")
             label, colour = BADGES[job.state]
             state.badge(label, color=colour)  # type: ignore[arg-type]
             with link:

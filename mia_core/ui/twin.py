@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import altair as alt
+
+# altair looks for pandas among what is loaded: half loaded by another thread, a chart of somebody else fails.
+import pandas  # noqa: F401
 import polars as pl
 import streamlit as st
-from altair.utils import schemapi
 
 Chart = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.VConcatChart | alt.FacetChart
 INK = {"light": "#4d5866", "dark": "#aab4bf"}
@@ -30,12 +31,6 @@ def legible(chart: Chart) -> Chart:
     # What stands beneath a chart belongs to it: no gap between them.
     chart["padding"] = {"bottom": 4}
     return chart
-
-
-# Else every part of a chart is turned into text when it is made, too.
-schemapi.disable_debug_mode()
-_DRAWING = threading.Lock()
-"""altair turns charts into text by one thread at a time: several people may look at pages at once."""
 
 
 def show_chart(
@@ -61,15 +56,14 @@ def show_chart(
     """
     chart = legible(chart)
     clicked: Mapping[str, Any] = {}
-    with _DRAWING:
-        if width == "content":
-            # Wider than a narrow screen it is moved sideways by itself, not cut.
-            with st.container(key=f"wide_{key}"):
-                st.altair_chart(chart, alt=alt_text, key=key, width=width)
-        elif selectable:
-            clicked = st.altair_chart(chart, alt=alt_text, key=key, width=width, on_select="rerun")
-        else:
+    if width == "content":
+        # Wider than a narrow screen it is moved sideways by itself, not cut.
+        with st.container(key=f"wide_{key}"):
             st.altair_chart(chart, alt=alt_text, key=key, width=width)
+    elif selectable:
+        clicked = st.altair_chart(chart, alt=alt_text, key=key, width=width, on_select="rerun")
+    else:
+        st.altair_chart(chart, alt=alt_text, key=key, width=width)
     with st.popover("As a table", icon=":material/table_rows:", type="tertiary", key=f"{key}_table"):
         st.caption(alt_text)
         st.dataframe(table, hide_index=True, height=min(420, 38 + 35 * max(1, table.height)), alt=alt_text)
