@@ -129,7 +129,8 @@ def run_job(home: Path, job_id: str) -> int:
     queue = Queue(home)
     job = queue.get(job_id)
     with contextlib.suppress(OSError):
-        os.nice(5)
+        # Whoever looks at pages meanwhile comes first.
+        os.nice(15)
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_beat, args=(queue, job_id), daemon=True).start()
     try:
