@@ -125,7 +125,7 @@ def _placebo(run: Run, placebo: Callable[[], AuditResult]) -> Gate:
     }
     leaking = [name for name in scores if ATTACKS[name].status == DEMONSTRATION]
     demonstration = scores[leaking[0]] if leaking else None
-    honest = {name: values for name, values in scores.items() if name not in leaking}
+    honest = {ATTACKS[name].title: values for name, values in scores.items() if name not in leaking}
     member = (users["role"] == Role.AUDITED_MEMBER).to_numpy()
     return placebo_gate(honest, member, demonstration, generator(run.experiment.seed, "placebo gate"))
 

@@ -82,6 +82,10 @@ def choose_data() -> tuple[dict[str, Any], dict[str, Any]]:
     saved = {entry.key: entry for entry in library.saved(frame.store())}
     options = [BUILT_IN, *saved]
     asked = st.query_params.get("data", BUILT_IN)
+    if asked not in options:
+        st.warning(
+            "The address names a data set that is not in this store. Choose one here, or save it on the Data page."
+        )
     key = st.selectbox(
         "Data set",
         options,

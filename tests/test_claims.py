@@ -117,7 +117,7 @@ def test_the_placebo_gate_judges_the_audit_of_strangers(run: Run, saved: AuditRe
     """On the planted audit "distillation" finds members: on strangers that would be a fault."""
     gate = gates_of(run, placebo=lambda: saved)["placebo"]
     assert not gate.passed
-    assert "distillation" in gate.sentence
+    assert "Distillation" in gate.sentence
     assert gate.statistic is not None
     assert gate.statistic > 0.9
     quiet = replace(saved, attacks=[attack for attack in saved.attacks if attack.name == "loss"])

@@ -215,7 +215,7 @@ def _figures(found: LookupResult | None, result: AuditResult, spoken: Mapping[st
     """Every number of the letter as its language writes it."""
 
     def whole(number: int) -> str:
-        return f"{number:,}".replace(",", spoken["thousands"])
+        return f"{number:,}".replace(",", spoken["thousands"]) if number >= spoken["grouped_from"] else str(number)
 
     def share(value: float) -> str:
         # Rounded down, so that nothing sounds stronger than it is.

@@ -131,7 +131,8 @@ def as_svg(chart: alt.LayerChart) -> str:
         )
         .configure_view(stroke=None)
     )
-    return _drawn(dressed.to_json())
+    # Its parts were checked as they were made.
+    return _drawn(dressed.to_json(validate=False))
 
 
 @lru_cache(maxsize=32)
