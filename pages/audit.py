@@ -29,6 +29,7 @@ from mia_core.experiment import (
 from mia_core.ui import forms, frame, run_status, uploads
 from mia_core.ui.attack_choice import WANTED, choose_attacks
 from mia_core.ui.defense_choice import choose_defenses
+from mia_core.ui.live_text import live_text_area
 from mia_core.ui.model_choice import (
     FAMILIES,
     RECOMMENDERS,
@@ -329,7 +330,7 @@ def expert(form: Experiment | None, summary: dict[str, Any] | None) -> None:
         st.session_state["expert_toml"] = written
     st.session_state["expert_form"] = written
     st.html("<style>.st-key-expert_toml textarea {font-family: ui-monospace, Menlo, Consolas, monospace;}</style>")
-    text = st.text_area("Config (TOML)", key="expert_toml", height=460)
+    text = live_text_area("Config (TOML)", "expert_toml", 460)
     if text != written and st.button("Take the form's settings again", icon=":material/undo:", key="expert_reset"):
         del st.session_state["expert_toml"]
         st.rerun()

@@ -52,6 +52,27 @@ def test_a_job_survives_a_killed_server_and_can_be_cancelled(server: Server, pag
     assert Queue(server.home).jobs(1)[0].state == "cancelled"
 
 
+def test_a_config_is_checked_while_it_is_typed(server: Server, page: Page) -> None:
+    page.goto(f"{server.url}/audit")
+    titled(page, "Audit")
+    page.get_by_role("tab", name="Expert").click()
+    expect(page.get_by_text("This is a valid config.")).to_be_visible()
+    editor = page.get_by_label("Config (TOML)")
+    editor.click()
+    page.keyboard.press("Control+Home")
+    page.keyboard.type("sed = 3\n")
+    expect(page.get_by_text("did you mean 'seed'")).to_be_visible()
+    # Whoever goes on typing loses neither the place nor a letter.
+    page.keyboard.press("Control+Home")
+    page.keyboard.type("# written by hand\n")
+    page.keyboard.press("Delete")
+    page.keyboard.press("Delete")
+    page.keyboard.press("Delete")
+    page.keyboard.type("seed")
+    expect(page.get_by_text("did you mean")).to_be_hidden()
+    assert editor.input_value().startswith("# written by hand\nseed = 3\n")
+
+
 def test_answers_carry_protective_headers_and_strange_hosts_are_refused(server: Server) -> None:
     with urllib.request.urlopen(f"{server.url}/results") as answer:  # noqa: S310
         assert answer.headers["X-Frame-Options"] == "DENY"
