@@ -97,6 +97,13 @@ def test_whoever_seals_again_gives_their_own_name(key: SealingKey, tmp_path: Pat
     assert names_key(other.fingerprint, seal)
 
 
+def test_nobody_seals_under_the_fingerprint_of_somebody_else(key: SealingKey, tmp_path: Path) -> None:
+    forger = SealingKey(tmp_path / "forger")
+    forger.fingerprint = key.fingerprint
+    with pytest.raises(DataError, match="another key"):
+        check_seal(forger.seal(b"<p>A report</p>"))
+
+
 def test_a_sealed_archive_still_opens(key: SealingKey) -> None:
     with zipfile.ZipFile(io.BytesIO(key.seal(KINDS["zip"]))) as archive:
         assert archive.testzip() is None

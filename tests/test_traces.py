@@ -8,13 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mia_core.data.prompts import Event
 from mia_core.errors import NotFound
 from mia_core.experiment import Runtime
 from mia_core.pipeline import run_audit
 from mia_core.report.results import AuditResult, read_table
 from mia_core.store import Store
 from mia_core.types import Role, Silent
-from mia_core.without import score_without_each
+from mia_core.without import _without_each, score_without_each
 from tests.test_pipeline import tiny
 
 
@@ -55,6 +56,8 @@ def test_tokens_add_up_to_the_scores_that_they_explain(audited: AuditResult, sha
     both = users.join(means, on="user").filter(pl.col("score.loss").is_not_null())
     assert both.height == users.filter(pl.col("score.loss").is_not_null()).height
     np.testing.assert_allclose(both["target"], both["score.loss"], atol=1e-4)
+    places = tokens.group_by("user", "window").agg("place")["place"]
+    assert all(found.to_list() == list(range(len(found))) for found in places)
     np.testing.assert_allclose(both["target"] - both["base"], both["score.target_minus_base"], atol=1e-4)
 
 
@@ -124,6 +127,24 @@ def test_without_the_interactions_that_gave_a_member_away_the_score_falls(audite
     window = tokens.group_by("window").agg((pl.col("target") - pl.col("base")).mean().alias("told")).sort("window")
     assert [one.score for one in answers] == pytest.approx([*reversed(window["told"].to_list())], abs=1e-3)
     assert any(one.change < -0.01 for one in found.rows if one.change is not None)
+    assert found.score is not None
+    for one in found.rows:
+        assert one.score is not None
+        assert one.change == pytest.approx(one.score - found.score)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_left_lacks_one_interaction_and_nothing_else(whole: bool) -> None:
+    windows = [[Event(f"{window}{place}", "", None) for place in "abc"] for window in "01"]
+    asked = _without_each(windows, whole=whole)
+    assert [one.event for one in asked] == [event for window in windows for event in window]
+    for one in asked:
+        kept = [[event for event in window if event is not one.event] for window in windows]
+        if one.part == "answer":
+            # The question was about it: nothing of its window can be asked any more.
+            kept[one.window] = []
+        assert one.windows == [window for window in kept if window]
+    assert [one.part for one in asked] == (["history"] * 6 if whole else ["history", "history", "answer"] * 2)
 
 
 def test_nobody_is_asked_about_who_built_the_audit(audited: AuditResult, shared: Store) -> None:

@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from mia_core.evaluate.comparison import delong_difference, max_statistic
+from mia_core.evaluate.intervals import auc_interval
 
 
 def coins(n: int, seed: int = 0) -> np.ndarray:
@@ -131,6 +132,16 @@ def test_two_perfect_attacks_are_not_certainly_equal() -> None:
     assert found.value == 0
     assert found.low < -0.02
     assert found.high > 0.02
+
+
+def test_next_to_a_perfect_attack_there_is_more_room_below_than_above() -> None:
+    rng = np.random.default_rng(3)
+    member = np.arange(60) < 30
+    nearly_perfect, chance = rng.normal(size=60) + 4 * member, rng.normal(size=60)
+    found = delong_difference(nearly_perfect, chance, member, 0.95)
+    alone = auc_interval(nearly_perfect[member], nearly_perfect[~member], 0.95)
+    assert alone[0] - alone[1] > 3 * (alone[2] - alone[0])
+    assert found.value - found.low > found.high - found.value
 
 
 def test_only_users_whom_both_attacks_scored_count() -> None:

@@ -286,6 +286,13 @@ def test_a_pseudonym_is_the_same_in_every_file_and_another_in_another_home(finis
     assert told.naming("ids")("ana-only-id") == "ana-only-id"
 
 
+def test_pseudonyms_of_two_audits_cannot_be_joined(finished: Callable[..., Finished]) -> None:
+    one, another = finished(), finished()
+    another = dataclasses.replace(another, result=dataclasses.replace(another.result, key="f" * 64))
+    assert one.secret == another.secret
+    assert one.naming("pseudonyms")("ana-only-id") != another.naming("pseudonyms")("ana-only-id")
+
+
 def test_the_split_names_its_hash_and_its_users_as_the_report_does(finished: Callable[..., Finished]) -> None:
     manifest = {
         "sha256": "ab" * 32,
