@@ -9,16 +9,18 @@ from pathlib import Path
 
 import typer
 
-from mia_core.command_line import inspecting, keeping, running
+from mia_core import journal
+from mia_core.command_line import inspecting, keeping, protecting, running
 from mia_core.command_line.application import application
 from mia_core.command_line.show_audits import printable
 from mia_core.errors import MemberScopeError
 
-__all__ = ["application", "inspecting", "keeping", "main", "running"]
+__all__ = ["application", "inspecting", "keeping", "main", "protecting", "running"]
 
 
 def main() -> None:
     """Runs a command. Exit codes: 0 done, 1 a fault of ours, 2 to 6 what the user can mend (see `errors`), 130 stopped."""
+    journal.by_way_of("command line")
     try:
         application()
     except MemberScopeError as error:

@@ -1,9 +1,15 @@
-"""How long an audit is likely to take on this very machine, and how much memory it needs."""
+"""How long an audit is likely to take on this very machine, how much memory it needs, and what that costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,15 +18,21 @@ import psutil
 
 from mia_core import estimate
 from mia_core.errors import MemberScopeError
-from mia_core.experiment import Base, Experiment, parse_experiment
+from mia_core.estimate import Rates
+from mia_core.experiment import Base, Experiment, Runtime, parse_experiment
+from mia_core.keys import content_key
 from mia_core.report.results import AuditResult, read_result
 from mia_core.store import Store
 from mia_core.types import StagePlan
 
 NEWEST = 10
 """Audits that the pace is taken from."""
+LOOKED_AT = 50
+"""The newest audits, among which those of a shape are looked for."""
 SHORTEST = 1.0
 """Seconds of a stage that says something about the pace."""
+FRESH = timedelta(days=90)
+"""A measurement that is older than this is made again."""
 GIGABYTE = 2.0**30
 PROCESS = 0.55 * GIGABYTE
 """Of a process that has loaded what trains and asks models; measured on Linux, CPU."""
@@ -41,43 +53,146 @@ ACTIVATIONS = 34.0
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How this machine compares with the plan."""
+class Forecast:
+    """What an audit is likely to take on this machine."""
 
+    stages: list[StagePlan]
+    """With the seconds that each is likely to take here."""
+    basis: str
+    """What the seconds rest on, in words."""
+    measured: bool
+    """Whether they rest on this machine's own work on audits of this shape."""
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages together; those that are in the store already take none."""
+        return sum(stage.seconds for stage in self.stages)
+
+    def money(self, price: float) -> float:
+        """What it costs where the machine costs so much an hour."""
+        return price * self.seconds / 3_600
+
+
+@dataclass(frozen=True)
+class PastAudit:
+    """What a finished audit tells about this machine."""
+
+    shape: str
+    """See `shape_of`."""
     factor: float
-    """Seconds that were measured, of one planned."""
-    audits: int
-    """Finished ones that it was measured on; 0: none, and the factor is 1."""
-
-    def of(self, stages: list[StagePlan]) -> float:
-        """Seconds that these stages are likely to take here."""
-        return self.factor * sum(stage.seconds for stage in stages)
+    """Seconds that its stages took, of one planned on two CPU cores."""
 
 
-def pace(store: Store, made_elsewhere: set[str] | None = None) -> Pace:
-    """The machine's pace: of each of its newest audits what its stages took, of what was planned; the median of these.
+def past_audits(store: Store, made_elsewhere: set[str] | None = None) -> list[PastAudit]:
+    """What the newest audits took on this machine, of what was planned.
 
     Args:
         made_elsewhere: keys of audits that were not run here.
     """
-    found: list[float] = []
-    for entry in store.entries("audit", "point"):
-        if len(found) == NEWEST:
-            break
-        if entry.key not in (made_elsewhere or set()):
-            ratio = _measured(read_result(entry.path))
-            found += [ratio] if ratio else []
-    return Pace(median(found), len(found)) if found else Pace(1.0, 0)
+    entries = [entry for entry in store.entries("audit", "point") if entry.key not in (made_elsewhere or set())]
+    found = (_measured(read_result(entry.path)) for entry in entries[:LOOKED_AT])
+    return [one for one in found if one is not None]
 
 
-def _measured(result: AuditResult) -> float | None:
+def forecast(
+    store: Store,
+    experiment: Experiment,
+    summary: Mapping[str, Any],
+    past: Sequence[PastAudit],
+    runtime: Runtime | None = None,
+) -> Forecast:
+    """How long an audit is likely to take here, by the best that is known.
+
+    That is, from the best down: what finished audits of the same shape took here, what was measured of this machine for
+    that shape, what other audits took, and a plan for two CPU cores.
+
+    Args:
+        past: `past_audits` of the store.
+    """
+    stages, shape = estimate.plan(experiment, summary), shape_of(experiment)
+    alike = [one.factor for one in past if one.shape == shape][:NEWEST]
+    if alike:
+        return _paced(stages, alike, " of this shape", measured=True)
+    rates = measured_rates(store, experiment, runtime or Runtime())
+    if rates is not None:
+        basis = "From what this machine was measured to do in a second of the work of such an audit."
+        return Forecast(estimate.plan(experiment, summary, rates), basis, measured=True)
+    if past:
+        return _paced(stages, [one.factor for one in past[:NEWEST]], "", measured=False)
+    return Forecast(stages, "Planned on two CPU cores; this machine was not measured yet.", measured=False)
+
+
+def _paced(stages: list[StagePlan], factors: Sequence[float], kind: str, *, measured: bool) -> Forecast:
+    factor = median(factors)
+    audits = f"1 audit{kind}" if len(factors) == 1 else f"{len(factors)} audits{kind}"
+    basis = f"Planned on two CPU cores, times {factor:.2g}: so much did {audits} take on this machine."
+    return Forecast([StagePlan(stage.name, factor * stage.seconds) for stage in stages], basis, measured)
+
+
+def shape_of(experiment: Experiment) -> str:
+    """The settings that decide how long one piece of work takes, however many there are: model, question, data."""
+    target, views = experiment.target, experiment.views
+    written = {"lists", "temperatures", "gradient", "self_prompted"} & set(estimate.needs(experiment))
+    settings = {
+        "base": experiment.base.model_dump(mode="json", exclude={"pretraining"}),
+        "prompt": experiment.prompt.model_dump(mode="json"),
+        "data": experiment.data.model_dump(mode="json"),
+        "target": [target.source, target.path, target.tuning, target.lora.rank if target.tuning == "lora" else 0],
+        "batch": [target.training.batch_size, target.training.accumulation],
+        "recommender": experiment.recommender.model_dump(mode="json") if experiment.kind == "recommender" else None,
+        "written": [sorted(written), views.list_length, views.answer_tokens],
+    }
+    return json.dumps(settings, sort_keys=True)
+
+
+def throughput_key(experiment: Experiment, runtime: Runtime) -> str:
+    """The key under which it is kept what this machine does in a second of the work of such an audit."""
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")}
+    settings = {"shape": shape_of(experiment), "placebo": estimate.wants_placebo(experiment), "versions": versions}
+    machine = {"device": runtime.device, "threads": runtime.threads, "kind": device_kind()}
+    return content_key("throughput", 1, {**settings, **machine})
+
+
+@lru_cache(maxsize=1)
+def device_kind() -> str:
+    """What this machine computes with: its processor, how many cores of it are ours, and its GPUs."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8", errors="replace").splitlines() if told.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    gpus = [
+        line.partition(":")[2].strip()
+        for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.startswith("Model")
+    ]
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    cores = len(os.sched_getaffinity(0))
+    return f"{names[0] if names else platform.machine()}, {cores} cores, {gpus} ({shown})"
+
+
+def measured_rates(store: Store, experiment: Experiment, runtime: Runtime) -> Rates | None:
+    """What this machine was lately measured to do, see `mia_core.throughput`; None: it was not."""
+    folder = store.find(throughput_key(experiment, runtime))
+    if folder is None:
+        return None
+    created = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))["created"]
+    if datetime.now(UTC) - datetime.fromisoformat(created) > FRESH:
+        return None
+    return Rates(**json.loads((folder / "rates.json").read_text(encoding="utf-8")))
+
+
+def _measured(result: AuditResult) -> PastAudit | None:
     try:
-        planned = {one.name: one.seconds for one in estimate.plan(parse_experiment(result.config), result.data)}
+        experiment = parse_experiment(result.config)
+        planned = {one.name: one.seconds for one in estimate.plan(experiment, result.data)}
     except MemberScopeError:
         # An audit of an earlier version, whose settings are no longer known.
         return None
     done = [stage for stage in result.stages if not stage.cached and planned.get(stage.name, 0) >= SHORTEST]
-    return sum(stage.seconds for stage in done) / sum(planned[stage.name] for stage in done) if done else None
+    if not done:
+        return None
+    factor = sum(stage.seconds for stage in done) / sum(planned[stage.name] for stage in done)
+    return PastAudit(shape_of(experiment), factor)
 
 
 @dataclass(frozen=True)

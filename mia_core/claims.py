@@ -32,12 +32,6 @@ FAIR = 0.5
 COVARIATES = ("history length", "latest time", "earliest time", "mean rating", "mean popularity")
 
 
-def wants_placebo(experiment: Experiment) -> bool:
-    """Whether a null world belongs to this audit: not to one that is a null world, nor to a target brought along."""
-    target = experiment.target
-    return experiment.evaluation.placebo and target.world == "members" and not target.brought
-
-
 def placebo_experiment(experiment: Experiment, data_key: str) -> Experiment:
     """The same audit on a target that was trained on strangers."""
     document = experiment.model_dump()

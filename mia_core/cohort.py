@@ -19,6 +19,7 @@ from mia_core.attacks.contract import HONEST
 from mia_core.attacks.sets import dataset_inference, share_used
 from mia_core.errors import DataError, NotFound
 from mia_core.evaluate.metrics import best_threshold
+from mia_core.report.finished import names_in
 from mia_core.report.results import AuditResult, CohortResult, read_result, read_table
 from mia_core.report.wording import cohort_limits, explain_cohort, use_of
 from mia_core.seeds import derive_seed
@@ -52,7 +53,11 @@ def judge_cohort(store: Store, audit_key: str, ids: Sequence[str]) -> CohortResu
     if folder is None or not (folder / "result.json").is_file():
         raise NotFound(f"audit {audit_key[:80]!r}: there is none in this store")
     result, users = read_result(folder), read_table(folder, "users")
-    listed = list(dict.fromkeys(ids))
+    there = set(users["user"]) if result.pseudonyms_of else set()
+    # Unknown ids stay as they were given: a message names them.
+    listed = list(
+        dict.fromkeys(next((name for name in names_in(store, result, one) if name in there), one) for one in ids)
+    )
     _check(listed, users, result.unit)
     rows = {
         "list": users.filter(pl.col("user").is_in(listed)),

@@ -26,7 +26,6 @@ from mia_core.report.studies import read_study_table
 from mia_core.seeds import derive_seed, generator
 from mia_core.store import Store
 from mia_core.study import Point, Study, run_study
-from mia_core.tasks import WhileWanted
 from mia_core.types import Progress, Role, Silent
 
 if TYPE_CHECKING:
@@ -391,7 +390,7 @@ def _reopened(audit: AuditResult, store: Store, runtime: Runtime) -> Run:
     # With it comes torch, which a config that is only checked should not load.
     from mia_core.pipeline import reopen
 
-    return reopen(audit, store, WhileWanted(), runtime)
+    return reopen(audit, store, Silent(), runtime)
 
 
 def _asked_as_before(run: Run) -> pl.DataFrame | str:

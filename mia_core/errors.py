@@ -37,7 +37,36 @@ class NotFound(MemberScopeError):
     exit_code = 6
 
 
+class ClusterError(MemberScopeError):
+    """Machines or processes that work is to be given to cannot be used, or were lost."""
+
+    exit_code = 7
+
+
+class LimitReached(MemberScopeError):
+    """Somebody asked more of a server at once than it gives to one owner."""
+
+    exit_code = 8
+
+
 class Cancelled(MemberScopeError):
     """The user asked a running job to stop."""
 
     exit_code = 130
+
+
+def shortened(text: str, most: int = 600) -> str:
+    """A message without its middle where it is long: what it was given is not repeated whole, and the way out stands last."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
+
+
+def as_plain(error: MemberScopeError) -> dict[str, str]:
+    """An error of ours for another process."""
+    return {"error": type(error).__name__, "told": str(error)}
+
+
+def from_plain(plain: dict[str, str]) -> MemberScopeError:
+    """An error of ours that another process met."""
+    kinds = {kind.__name__: kind for kind in MemberScopeError.__subclasses__()}
+    return kinds.get(plain["error"], ClusterError)(plain["told"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mia_core.experiment import Base, Experiment, Recommender, Training
@@ -27,12 +28,61 @@ TOGETHER = 0.8
 OF_SEQUENCES = 0.13
 # Seconds per rating, drawn negative and epoch of a latent-factor model with 100 factors.
 RATING_SECONDS = 1 / 400_000
-# The disentangled encoder's time, in that of an ordinary attack.
-DISENTANGLING = 60.0
+# Seconds of the disentangled encoder, and of another attack on lists.
+DISENTANGLING, OF_LISTS = 60.0, 0.25
 # A hub-sized model is slower by its number of weights; without opening it, by this guess.
 LARGE_MODEL_FACTOR = 150.0
+START_SECONDS = 0.05
+"""Before a training, or a round of questions, gets going."""
 OTHER_TEMPLATES = 2
 """Ways of putting the question in other words that each prompt style has."""
+REMEMBERED_BYTES = 200 * 2**20
+"""Of a teacher's answers, which are asked for once as far as they fit: see `mia_core.models.llm.distillation`."""
+SAID_OF_A_TITLE = 6.0
+"""Tokens, about."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds that one machine takes for one piece of each kind of work of an audit."""
+
+    train: float
+    """A window, each time that the target learns from it."""
+    distil: float
+    """The same of a copy that asks its teacher each time."""
+    observe: float
+    """A window that a model is asked about."""
+    write: float
+    """A ranked list of answers."""
+    draw: float
+    """An answer that is drawn at a temperature."""
+    gradient: float
+    """A window's own gradient."""
+    rating: float
+    """A rating, a negative of it, or a part of them, of a classic recommender with 100 factors."""
+    answer_bytes: float
+    """What a copy remembers of its teacher's answer to a window."""
+    read: float | None = None
+    """Reading and splitting all the data; None: by their size."""
+    beside: float | None = 1.0
+    """How many times as long the placebo's process takes that runs beside the audit; None: it runs afterwards."""
+
+    @staticmethod
+    def guessed(experiment: Experiment) -> Rates:
+        """On two CPU cores, from the model's size."""
+        base, window = experiment.base, experiment.prompt.history + 1
+        factor = _size(base) * (OF_SEQUENCES if experiment.kind == "sequence" else 0.3 + 0.7 * window / 9)
+        observe = factor * OBSERVE_SECONDS
+        return Rates(
+            train=factor * TRAIN_SECONDS,
+            distil=1.3 * factor * TRAIN_SECONDS,
+            observe=observe,
+            write=experiment.views.list_length * observe,
+            draw=observe,
+            gradient=factor / 60,
+            rating=RATING_SECONDS,
+            answer_bytes=4 * SAID_OF_A_TITLE * base.vocabulary,
+        )
 
 
 def soft_stage(j: int) -> str:
@@ -218,18 +268,45 @@ def views(experiment: Experiment, need: str) -> list[str]:
     return [f"{name} {k}" for k in range(count)]
 
 
-def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
+def plan(experiment: Experiment, summary: Mapping[str, Any], rates: Rates | None = None) -> list[StagePlan]:
     """The stages of a run in order, with the seconds each is likely to take.
 
     Args:
         summary: `Interactions.summary()`; users and interactions are read.
+        rates: of the machine; by default those of two CPU cores.
     """
+    work = _Work(experiment, int(summary["users"]), int(summary["interactions"]), rates or Rates.guessed(experiment))
+    stages = [StagePlan(READ, work.rates.read or 0.5 + work.interactions / 400_000)]
+    stages += (_recommender_stages if experiment.kind == "recommender" else _model_stages)(experiment, work)
+    return [*stages, StagePlan(GATES, 1.0 + _waiting_for_placebo(experiment, summary, work.rates, stages))]
+
+
+def wants_placebo(experiment: Experiment) -> bool:
+    """Whether a null world belongs to this audit: not to one that is a null world, nor to a target brought along."""
+    target = experiment.target
+    return experiment.evaluation.placebo and target.world == "members" and not target.brought
+
+
+def _waiting_for_placebo(
+    experiment: Experiment, summary: Mapping[str, Any], rates: Rates, stages: list[StagePlan]
+) -> float:
+    """Seconds that the placebo still runs when all else is done. What comes before it begins is common to both."""
+    if not wants_placebo(experiment):
+        return 0.0
+    target = experiment.target.model_copy(update={"world": "null"})
+    evaluation = experiment.evaluation.model_copy(update={"ranked_users": 0, "map_users": 0})
+    twin = experiment.model_copy(update={"target": target, "evaluation": evaluation})
+    mine, its = (
+        sum(stage.seconds for stage in some if stage.name not in (READ, BASE))
+        for some in (stages, plan(twin, summary, rates))
+    )
+    return its if rates.beside is None else max(0.0, rates.beside * its - mine)
+
+
+def _model_stages(experiment: Experiment, work: _Work) -> list[StagePlan]:
     from mia_core.attacks.catalogue import ATTACKS
 
-    work = _Work(experiment, int(summary["users"]), int(summary["interactions"]))
-    stages = [StagePlan(READ, 0.5 + work.interactions / 400_000)]
-    if experiment.kind == "recommender":
-        return [*stages, *_recommender_stages(experiment, work)]
+    stages = []
     brought = experiment.target.brought
     if experiment.base.source == "offline" and not brought:
         stages.append(StagePlan(BASE, work.pretrain(experiment.base)))
@@ -245,15 +322,15 @@ def plan(experiment: Experiment, summary: Mapping[str, Any]) -> list[StagePlan]:
     stages += [StagePlan(observe_stage(need), work.ask(need)) for need in wanted]
     if experiment.evaluation.ranked_users:
         ranked = min(experiment.evaluation.ranked_users, work.members)
-        stages.append(StagePlan(QUALITY, 2 * work.observe(ranked * (experiment.evaluation.negatives + 1))))
+        # Of target and base; words of many candidates take as long to prepare as to read.
+        ranking = 2 if experiment.kind == "sequence" else 4
+        stages.append(StagePlan(QUALITY, ranking * work.observe(ranked * (experiment.evaluation.negatives + 1))))
     learned = sum(ATTACKS[name].learned for name in experiment.attacks.names)
-    stages.append(StagePlan(ATTACK, 0.5 + 0.1 * len(experiment.attacks.names) + learned * (1.2 + work.scored / 1_000)))
-    stages.append(StagePlan(REPORT, 1.0))
+    stages.append(StagePlan(ATTACK, 0.5 + 0.1 * len(experiment.attacks.names) + learned * (0.9 + work.scored / 1_000)))
+    stages.append(StagePlan(REPORT, 0.5))
     if experiment.evaluation.map_users:
         mapped = min(experiment.evaluation.map_users, work.scored)
-        stages.append(StagePlan(MAP, 1.0 + work.observe(mapped) + mapped / 100))
-    # The placebo runs beside the rest; only its lag is waited for.
-    stages.append(StagePlan(GATES, 2.0))
+        stages.append(StagePlan(MAP, 0.5 + work.observe(mapped) + mapped / 150))
     return stages
 
 
@@ -276,9 +353,9 @@ def _recommender_stages(experiment: Experiment, work: _Work) -> list[StagePlan]:
     if experiment.evaluation.ranked_users:
         stages.append(StagePlan(QUALITY, 0.5))
     slow = sum(
-        DISENTANGLING if name.startswith("dl_mia") else 1.0 for name in experiment.attacks.names if name in ATTACKS
+        DISENTANGLING if name.startswith("dl_mia") else OF_LISTS for name in experiment.attacks.names if name in ATTACKS
     )
-    return [*stages, StagePlan(ATTACK, slow), StagePlan(REPORT, 1.0), StagePlan(GATES, 2.0)]
+    return [*stages, StagePlan(ATTACK, slow), StagePlan(REPORT, 0.5)]
 
 
 def _world_stages(experiment: Experiment, work: _Work) -> list[StagePlan]:
@@ -294,7 +371,7 @@ def _reference_stages(experiment: Experiment, work: _Work, wanted: list[str]) ->
     if fresh and STUDENTS & set(wanted):
         stages.append(StagePlan(STUDENT_BASE, work.pretrain(config.student or experiment.base)))
     if "soft" in wanted:
-        seconds = 1.3 * work.train(work.drawn(config.soft_windows), config.soft_training)
+        seconds = work.distil(work.drawn(config.soft_windows), config.soft_training)
         stages += [StagePlan(soft_stage(j), seconds) for j in range(config.soft_references)]
     if "student" in wanted:
         known = work.known * work.windows * (1 - 1 / config.folds) / 2
@@ -309,10 +386,10 @@ def _reference_stages(experiment: Experiment, work: _Work, wanted: list[str]) ->
             stages += [StagePlan(shadow_stage(k), half) for k in range(experiment.attacks.shadows)]
     if "trajectory" in wanted:
         training = config.soft_training.model_copy(update={"epochs": asked.trajectory_epochs})
-        stages.append(StagePlan(TRAJECTORY, 1.3 * work.train(work.drawn(asked.trajectory_windows), training)))
+        stages.append(StagePlan(TRAJECTORY, work.distil(work.drawn(asked.trajectory_windows), training)))
     if "self_prompted" in wanted:
         drawn = work.drawn(asked.self_prompted_windows)
-        seconds = work.train(drawn, asked.self_prompted_training) + work.observe(drawn)
+        seconds = work.train(drawn, asked.self_prompted_training) + drawn * work.rates.draw
         stages.append(StagePlan(SELF_PROMPTED, seconds))
     return stages
 
@@ -320,8 +397,9 @@ def _reference_stages(experiment: Experiment, work: _Work, wanted: list[str]) ->
 class _Work:
     """How much there is to do."""
 
-    def __init__(self, experiment: Experiment, users: int, interactions: int) -> None:
+    def __init__(self, experiment: Experiment, users: int, interactions: int, rates: Rates) -> None:
         self.experiment = experiment
+        self.rates = rates
         self.interactions = interactions
         split, window = experiment.split, experiment.prompt.history + 1
         mean_history = interactions / max(1, users)
@@ -332,9 +410,8 @@ class _Work:
         self.known = split.known_share * self.scored
         self.window = window
         self.offsets = max(1.0, mean_history - window)
-        self.factor = _size(experiment.base) * (
-            OF_SEQUENCES if experiment.kind == "sequence" else 0.3 + 0.7 * window / 9
-        )
+        student = experiment.distillation.student
+        self.student_size = _size(student) / _size(experiment.base) if student is not None else 1.0
 
     def drawn(self, count: int) -> float:
         # Histories differ in length: the short ones run out of offsets first.
@@ -344,32 +421,45 @@ class _Work:
         return self.train(self.public * (self.offsets + self.window) / self.window, base.pretraining)
 
     def train(self, windows: float, training: Training) -> float:
-        return 0.3 + self.factor * windows * training.epochs * TRAIN_SECONDS
+        return START_SECONDS + windows * training.epochs * self.rates.train
+
+    def distil(self, windows: float, training: Training) -> float:
+        """Like training, of a copy; what the teacher said of a window is remembered for later epochs where there is room."""
+        remembered = min(1.0, REMEMBERED_BYTES / max(1.0, windows * self.rates.answer_bytes))
+        later = remembered * self.rates.train + (1 - remembered) * self.rates.distil
+        return START_SECONDS + self.student_size * windows * (self.rates.distil + (training.epochs - 1) * later)
 
     def recommend(self, settings: Recommender, users: float) -> float:
-        ratings = users * self.interactions / max(1.0, self.public + self.scored)
-        rounds = {"latent_factor": settings.epochs, "neural": 5 * settings.epochs}.get(settings.kind, 0)
-        return 0.3 + ratings * (rounds * (1 + settings.negatives) * settings.factors / 100 + 10) * RATING_SECONDS
+        return START_SECONDS + recommender_work(settings, self.ratings(users)) * self.rates.rating
+
+    def ratings(self, users: float) -> float:
+        return users * self.interactions / max(1.0, self.public + self.scored)
 
     def student(self, windows_per_class: float) -> float:
         config = self.experiment.distillation
-        return 1.3 * (self.train(windows_per_class, config.phase_one) + self.train(windows_per_class, config.phase_two))
+        return self.distil(windows_per_class, config.phase_one) + self.distil(windows_per_class, config.phase_two)
 
     def ask(self, need: str) -> float:
         windows = self.scored * self.windows
         config = self.experiment.views
         if need == "gradient":
-            return 0.2 + self.factor * windows / 60
+            return START_SECONDS + windows * self.rates.gradient
         if need == "temperatures":
-            return len(config.temperatures) * config.repeats * self.observe(windows)
+            return START_SECONDS + len(config.temperatures) * config.repeats * windows * self.rates.draw
         if need.startswith("lists"):
-            return config.list_length * self.observe(windows)
+            return START_SECONDS + windows * self.rates.write
         longer = 1.0 + config.shots if "/after" in need else 1.0
         return longer * len(views(self.experiment, need)) * self.observe(windows)
 
     def observe(self, windows: float) -> float:
-        """Seconds to read, or to write, one answer to each window."""
-        return 0.2 + self.factor * windows * OBSERVE_SECONDS
+        """Seconds to read one answer to each window."""
+        return START_SECONDS + windows * self.rates.observe
+
+
+def recommender_work(settings: Recommender, ratings: float) -> float:
+    """How often a classic recommender looks at a rating, in looks at one with 100 factors."""
+    rounds = {"latent_factor": settings.epochs, "neural": 5 * settings.epochs}.get(settings.kind, 0)
+    return ratings * (rounds * (1 + settings.negatives) * settings.factors / 100 + 10)
 
 
 def _size(base: Base) -> float:
@@ -377,4 +467,4 @@ def _size(base: Base) -> float:
     if base.source != "offline":
         return LARGE_MODEL_FACTOR
     layers, output = base.layers * base.width**2, base.vocabulary * base.width / 8
-    return 0.2 + 0.8 * (layers + output) / (4 * 128**2 + 4_000 * 128 / 8)
+    return START_SECONDS + 0.8 * (layers + output) / (4 * 128**2 + 4_000 * 128 / 8)

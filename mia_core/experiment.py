@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -12,16 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mia_core.errors import ConfigError
+from mia_core.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
     from mia_core.defenses.contract import Defense
 
 
 class Section(BaseModel):
-    """A frozen group of settings; unknown names are errors."""
+    """A frozen group of settings; unknown names are errors, and so are numbers that are none or have no end."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -581,7 +583,46 @@ class Runtime(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """CPU threads; 0 leaves it to torch."""
+    """CPU threads; 0 leaves it to torch, and is one for each task on a cluster."""
+    backend: Literal["local", "ray"] = "local"
+    """Where tasks run: in processes of this machine, or on the machines of a Ray cluster."""
+    address: str = ""
+    """Of the Ray cluster, HOST:PORT; empty: the one that this machine is a node of."""
+    gpus_per_task: Annotated[float, Field(ge=0, le=1_024)] | None = None
+    """GPUs that one task on a cluster takes, parts of one too; by default one for each of its processes where there are any."""
+    processes: Annotated[int, Field(ge=1, le=1_024)] = 1
+    """Processes that train one language model together, each on a GPU of its own where there are any."""
+    sharded: bool = False
+    """Whether these processes share out the model's weights, too (FSDP); else each holds all of them (DDP)."""
+
+
+FROM_ENVIRONMENT = {
+    "backend": "MIA_BACKEND",
+    "address": "MIA_RAY_ADDRESS",
+    "gpus_per_task": "MIA_GPUS_PER_TASK",
+    "processes": "MIA_PROCESSES",
+    "sharded": "MIA_SHARDED",
+}
+"""Environment variables that set the runtime of everything that a server or a command line starts."""
+
+
+def runtime_of_machine(settings: Sequence[str] = (), **given: Any) -> Runtime:
+    """The runtime that the environment asks for, under what is given.
+
+    Args:
+        settings: ``field=value`` each, laid over everything else.
+    Raises:
+        ConfigError: there is no such setting, or a value is out of range.
+    """
+    document = {field: os.environ[name] for field, name in FROM_ENVIRONMENT.items() if os.environ.get(name)}
+    document |= given
+    for setting in settings:
+        apply_override(document, setting, "--runtime")
+    try:
+        return Runtime.model_validate(document)
+    except ValidationError as error:
+        told = "\n".join(explain(item, Runtime) for item in error.errors())
+        raise ConfigError(f"runtime (--runtime, or {', '.join(FROM_ENVIRONMENT.values())}): {told}") from None
 
 
 def parse_experiment(document: Mapping[str, Any]) -> Experiment:
@@ -596,7 +637,16 @@ def parse_experiment(document: Mapping[str, Any]) -> Experiment:
         raise ConfigError("\n".join(explain(item) for item in error.errors())) from None
 
 
+def named_paths(experiment: Experiment) -> dict[str, Path]:
+    """Files and folders beside the interactions that a config names, by the setting's name."""
+    names = [(section, field) for section, field in PATHS if section != "data"]
+    found = {f"{section}.{field}": getattr(getattr(experiment, section), field) for section, field in names}
+    return {name: Path(path) for name, path in found.items() if path}
+
+
 LARGEST_CONFIG = 1_000_000
+DEEPEST = 20
+"""Sections and lists within each other."""
 PATHS = (
     ("data", "path"),
     ("base", "path"),
@@ -635,13 +685,36 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
             content = stream.read(LARGEST_CONFIG + 1)
         if len(content) > LARGEST_CONFIG:
             raise ConfigError(f"{what}: {str(path)!r} is larger than {LARGEST_CONFIG:,} bytes; name a .toml file")
-        return tomllib.loads(content.decode("utf-8-sig"))
+        return parsed_toml(content.decode("utf-8-sig"))
     except IsADirectoryError:
         raise ConfigError(f"{what}: {str(path)!r} is a folder; name a .toml file in it") from None
     except FileNotFoundError:
         raise ConfigError(f"{what}: there is no file {str(path)!r}; name an existing .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{what}: {str(path)!r} is not a TOML file: {error}") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{what}: {shortened(str(path))!r} cannot be read ({error.strerror}); name a .toml file that you may read"
+        ) from None
+    except ValueError as error:
+        raise ConfigError(f"{what}: {str(path)!r} is not a TOML file: {shortened(str(error))}") from None
+
+
+def parsed_toml(text: str) -> dict[str, Any]:
+    """The plain data of a TOML document.
+
+    Raises:
+        ValueError: it is not TOML, holds a number of thousands of digits, or is nested more deeply than any config.
+    """
+    try:
+        document = tomllib.loads(text)
+        level: list[Any] = [document]
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    for _ in range(DEEPEST):
+        inner = (one.values() if isinstance(one, dict) else one if isinstance(one, list) else () for one in level)
+        level = list(itertools.chain.from_iterable(inner))
+    if level:
+        raise ValueError("it is nested too deeply")
+    return document
 
 
 def resolve_paths(document: dict[str, Any], folder: Path) -> None:
@@ -659,9 +732,12 @@ def read_experiment(text: str) -> Experiment:
         ConfigError: it is not TOML, a key is unknown, a value is out of range.
     """
     try:
-        return parse_experiment(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"this is not TOML: {error}; texts stand in quotes, sections in [brackets]") from None
+        document = parsed_toml(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"this is not TOML: {shortened(str(error))}; texts stand in quotes, sections in [brackets]"
+        ) from None
+    return parse_experiment(document)
 
 
 def to_toml(experiment: Experiment) -> str:
@@ -671,7 +747,7 @@ def to_toml(experiment: Experiment) -> str:
         # Left out, these would become what such a target starts from, whatever a field's own default is.
         entered = getattr(experiment, section).model_dump(mode="json", include=set(values))
         changed[section] = {**changed.get(section, {}), **entered}
-    lines = [f"{name} = {_toml_value(value)}" for name, value in changed.items() if not isinstance(value, dict)]
+    lines = [f"{name} = {toml_value(value)}" for name, value in changed.items() if not isinstance(value, dict)]
     _add_sections(lines, changed, "")
     return "\n".join(lines) + "\n"
 
@@ -680,56 +756,74 @@ def _add_sections(lines: list[str], section: Mapping[str, Any], path: str) -> No
     for name, value in section.items():
         if isinstance(value, dict):
             plain = {key: item for key, item in value.items() if not isinstance(item, dict) and item is not None}
-            if plain:
-                lines += ["", f"[{path}{name}]", *(f"{key} = {_toml_value(item)}" for key, item in plain.items())]
+            # A section may be empty and yet not the default: what a field starts from can differ from what its kind starts from.
+            if plain or not any(isinstance(item, dict) for item in value.values()):
+                lines += ["", f"[{path}{name}]", *(f"{key} = {toml_value(item)}" for key, item in plain.items())]
             _add_sections(lines, value, f"{path}{name}.")
 
 
-def _toml_value(value: Any) -> str:
-    # JSON's texts, numbers, lists and booleans are TOML's too.
-    return json.dumps(value, ensure_ascii=False)
+def toml_value(value: Any) -> str:
+    """A text, number, truth value or list of these as TOML writes it."""
+    # JSON's texts, numbers, lists and booleans are TOML's too, but for one control character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def apply_override(document: dict[str, Any], override: str) -> None:
+def apply_override(document: dict[str, Any], override: str, option: str = "--set") -> None:
     """Sets one ``section.field=value`` in plain config data; the value is read as TOML, else as text."""
     field, equals, text = override.partition("=")
     if not equals or not field.strip():
-        raise ConfigError(f"--set {override!r}: write it as field=value, such as seed=3 or target.tuning=lora")
+        example = "seed=3 or target.tuning=lora" if option == "--set" else "backend=ray"
+        raise ConfigError(f"{option} {shortened(override)!r}: write it as field=value, such as {example}")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parsed_toml(f"value = {text}")["value"]
+    except ValueError:
         value = text
-    *parents, name = field.strip().split(".")
+    *parents, name = field.strip().split(".", DEEPEST)
     for parent in parents:
         document = document.setdefault(parent, {})
         if not isinstance(document, dict):
-            raise ConfigError(f"--set {override!r}: {parent!r} is not a section")
+            raise ConfigError(f"{option} {shortened(override)!r}: {parent[:80]!r} is not a section")
     document[name] = value
 
 
 def explain(item: Any, section: type[Section] = Experiment) -> str:
     """One of pydantic's errors about a section, in words that say what to do."""
+    return shortened(_explained(item, section))
+
+
+def _explained(item: Any, section: type[Section]) -> str:
     location = [str(part) for part in item["loc"]]
     field = ".".join(location)
     if item["type"] == "extra_forbidden":
         valid = _fields_of(section, location[:-1])
-        near = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.0)
+        near = difflib.get_close_matches(location[-1][:80], valid, n=1, cutoff=0.0)
         return (
-            f"{field}: there is no such setting; did you mean {'.'.join([*location[:-1], *near])!r}? "
+            f"{field[:80]}: there is no such setting; did you mean {'.'.join([*location[:-1], *near])!r}? "
             f"There are {', '.join(valid)}"
         )
+    if item["type"] == "missing":
+        return f"{field} is missing; give it"
+    given = shortened(repr(item["input"]), 160)
     if item["type"] in ("model_type", "dict_type"):
         valid = _fields_of(section, location)
-        return f"{field} is {item['input']!r}, but it is a section; set one of its fields, such as {field}.{valid[0]}"
+        example = (
+            f"; set one of its fields, such as {'.'.join([*location, valid[0]])}"
+            if valid
+            else f"; write it as [{field}]"
+        )
+        return f"{field or 'the whole config'} is {given}, but it is a section{example}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"{field + ': ' if field else ''}{message}"
-    return f"{field} is {item['input']!r}: {message[0].lower() + message[1:]}"
+    return f"{field} is {given}: {message[0].lower() + message[1:]}"
 
 
 def _fields_of(section: Any, location: Sequence[str]) -> list[str]:
+    """The fields of what stands at a place of a section; none where that may hold any names."""
     for part in location:
-        annotation = section.model_fields[part].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(item for item in candidates if isinstance(item, type) and issubclass(item, Section))
+        field = section.model_fields.get(part)
+        kinds = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+        if section is None:
+            return []
     return sorted(section.model_fields)

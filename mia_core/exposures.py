@@ -237,5 +237,5 @@ class Exposures:
             RECOMMENDERS[settings.kind].fit(settings, histories, seed, run.progress.advance).write(folder)
 
         with run.stage(stage):
-            folder = run.build(key, "model", write, keep=purpose == "target")
+            folder = run.build(key, "model", write, name=purpose, keep=purpose == "target")
         return RECOMMENDERS[settings.kind].read(folder, settings)

@@ -7,9 +7,9 @@ import datetime
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +34,7 @@ from mia_core.experiment import (
 from mia_core.keys import content_key
 from mia_core.report.forgetting import Figure, ForgettingResult, MethodOutcome, Usefulness, read_forgetting
 from mia_core.seeds import derive_seed, generator
+from mia_core.tasks import for_tasks
 from mia_core.types import Progress, Role, Silent, StagePlan
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def _forgotten(document: Forgetting, run: Run) -> list[str]:
 class _World:
     """Models that have been through the same, one for each seed, and what they say."""
 
-    models: list[Model]
+    models: Sequence[Model]
     seconds: list[float | None]
     """What each took; None where it was found without a note of it."""
     scores: dict[str, np.ndarray]
@@ -246,7 +247,11 @@ class _World:
 class _Bench:
     """Where models are trained, told to forget and asked."""
 
-    def __init__(self, run: Run, document: Forgetting, forgotten: Sequence[str]) -> None:
+    def __init__(
+        self, run: Run, document: Forgetting, forgotten: Sequence[str], only: tuple[str, int] | None = None
+    ) -> None:
+        """`only`: title and number of the one model that is wanted; the others are made where it rests on them."""
+        self.only = only
         self.run = run
         self.document = document
         self.forgotten = list(forgotten)
@@ -291,15 +296,46 @@ class _Bench:
         Args:
             parts: steps in which one model is made.
         """
+        if self.only is not None:
+            return self._only(title, make)
         models, seconds, said = [], [], []
         with self.stage(title, self.document.seeds * (parts + 1)):
+            arrivals = self._sent(title, make)
             for i in range(self.document.seeds):
-                model, took = make(i)
+                with self.run.expecting(arrivals.get(i)):
+                    model, took = make(i)
+                    said.append(self.said_by(model))
                 models.append(model)
                 seconds.append(took)
-                said.append(self.said_by(model))
         found = {name: np.array([one[name] for one in said]) for name in (*self.asked, "hits", "gains")}
         return _World(models, seconds, {name: found[name] for name in self.asked}, found["hits"], found["gains"])
+
+    def _only(self, title: str, make: Callable[[int], tuple[Model, float | None]]) -> _World:
+        """The models of a world of which one is wanted, or those that it rests on."""
+        assert self.only is not None  # noqa: S101 - asked where one is wanted
+        if title == self.only[0]:
+            self.said_by(make(self.only[1])[0])
+            raise _Made
+        nothing = np.zeros((0, 0))
+        return _World(_AsAsked(make), [], {}, nothing, nothing)
+
+    def _sent(self, title: str, make: Callable[[int], tuple[Model, float | None]]) -> dict[int, Callable[[], None]]:
+        """Has others, where any take part, make and ask the models that are not there yet; what waits for each."""
+        run = self.run
+        if run.submit is None:
+            return {}
+
+        def asks(look: Run, i: int) -> None:
+            self.run = look
+            try:
+                self.said_by(make(i)[0])
+            finally:
+                self.run = run
+
+        document = {**self.document.model_dump(mode="json"), "experiment": run.experiment.model_dump(mode="json")}
+        runtime = for_tasks(run.runtime)
+        missing = [i for i in range(self.document.seeds) if run.lacks(partial(asks, i=i))]
+        return {i: run.submit(_make_one, _One(document, run.interactions.key, runtime, title, i)) for i in missing}
 
     def said_by(self, model: Model) -> dict[str, list[float]]:
         """Log p of each asked user's windows, by group, and how each ranked user was served; kept in the store."""
@@ -380,7 +416,7 @@ class _Bench:
 
         def make() -> Model:
             with run.stage(name):
-                folder = run.build(key, "model", write)
+                folder = run.build(key, "model", write, name=f"{name} {i}")
             return self._kept(key, folder)
 
         return self._clocked(make)
@@ -406,7 +442,7 @@ class _Bench:
             save_merged(base.load(), folders, 1 / method.shards, folder)
 
         with run.stage("merged"):
-            folder = run.build(key, "model", write)
+            folder = run.build(key, "model", write, name="merged shards")
         total = sum(seconds)
         keys = frozenset(adapter.key for adapter in adapters)
         return self._kept(key, folder), None if math.isnan(total) else total, keys
@@ -448,6 +484,45 @@ class _Bench:
         whole.finish(title, cached=all(part.cached for part in run.times[before:]))
 
 
+@dataclass(frozen=True)
+class _One:
+    """One model, to be made and asked elsewhere."""
+
+    document: dict[str, Any]
+    interactions: str
+    runtime: Runtime
+    title: str
+    number: int
+
+
+def _make_one(one: _One, store: Store) -> None:
+    from mia_core.errands import run_elsewhere
+
+    run = run_elsewhere(one.document["experiment"], one.interactions, one.runtime, store)
+    document = parse_forgetting(one.document)
+    bench = _Bench(run, document, _forgotten(document, run), (one.title, one.number))
+    with suppress(_Made):
+        for name, method in document.chosen.items():
+            _worlds(bench, name, method)
+
+
+class _Made(Exception):
+    """The one model that was wanted is there."""
+
+
+class _AsAsked(Sequence["Model"]):
+    """Models of which each is made, or found, when it is asked for."""
+
+    def __init__(self, make: Callable[[int], tuple[Model, float | None]]) -> None:
+        self._make = make
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._make(i)[0]
+
+    def __len__(self) -> int:
+        return 0
+
+
 class _Parts(Silent):
     """A Progress of the parts of one stage."""
 
@@ -482,13 +557,15 @@ def _plan(bench: _Bench) -> list[StagePlan]:
 
 
 def _judged(bench: _Bench, key: str, folder: Path) -> None:
+    from mia_core.errands import others
     from mia_core.models.device import device_name
 
     run, document = bench.run, bench.document
     run.progress.plan(_plan(bench))
     run.build(run.interactions.key, "interactions", run.interactions.write, keep=True)
     _ = bench.base
-    worlds = {name: _worlds(bench, name, method) for name, method in document.chosen.items()}
+    with others(run):
+        worlds = {name: _worlds(bench, name, method) for name, method in document.chosen.items()}
     with bench.stage(JUDGE, 1):
         base = bench.said_by(bench.base)
         outcomes = [_outcome(bench, name, method, *worlds[name]) for name, method in document.chosen.items()]
@@ -530,17 +607,22 @@ def _worlds(bench: _Bench, name: str, method: Unlearning) -> tuple[_World, _Worl
 def _sharded_worlds(bench: _Bench, method: AdapterShards) -> tuple[_World, _World, _World]:
     """Such a target is trained in shards from the first, and so is what it is compared with."""
     seeds, parts = bench.document.seeds, method.shards + 1
-    known: list[frozenset[str]] = []
+
+    known: dict[int, frozenset[str]] = {}
 
     def with_everybody(i: int) -> tuple[Model, float | None]:
-        model, seconds, keys = bench.sharded(method, i, bench.members)
-        known.append(keys)
+        model, seconds, known[i] = bench.sharded(method, i, bench.members)
         return model, seconds
+
+    def without_some(i: int) -> tuple[Model, float | None]:
+        if i not in known:
+            with_everybody(i)
+        return bench.sharded(method, i, bench.retained, known[i])[:2]
 
     before, forget, anew = _shard_stages(method)
     return (
         bench.world(before, with_everybody, parts),
-        bench.world(forget, lambda i: bench.sharded(method, i, bench.retained, known[i])[:2], parts),
+        bench.world(forget, without_some, parts),
         bench.world(anew, lambda i: bench.sharded(method, seeds + i, bench.retained)[:2], parts),
     )
 

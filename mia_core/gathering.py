@@ -13,6 +13,7 @@ from mia_core import estimate
 from mia_core.attacks.evidence import Background, Evidence, Known
 from mia_core.data.lists import ServedLists
 from mia_core.data.prompts import Samples
+from mia_core.errands import ask, make_each, models, send_questions
 from mia_core.exposures import exposures_of
 from mia_core.observe.observations import Observations
 from mia_core.observe.views import LISTS
@@ -54,19 +55,8 @@ def _possible_with_lists(served: ServedLists, public: Sequence[str], need: str) 
 
 def train(run: Run, needs: Sequence[str]) -> None:
     """Trains, or finds in the store, every model that the needs ask about."""
-    exposures = exposures_of(run)
-    if run.experiment.kind == "recommender":
-        _ = exposures.target
-    elif run.served is None:
-        _ = run.target
-    if "shadow_world" in needs:
-        _ = exposures.item_vectors, exposures.shadow
-    if estimate.STUDENTS & {need.partition("/")[0] for need in needs}:
-        _ = run.student_start
-    for need in needs:
-        if need not in (*LISTS, *MEASURED, "shadow_world"):
-            for view in estimate.views(run.experiment, need.partition("/")[0]):
-                run.view_model(view)
+    for group in models(run, needs):
+        make_each(run, group)
 
 
 def gather(run: Run, samples: Samples, needs: Sequence[str], *, announce: bool = True, keep: bool = True) -> Evidence:
@@ -82,17 +72,24 @@ def gather(run: Run, samples: Samples, needs: Sequence[str], *, announce: bool =
     lists: dict[str, np.ndarray] = {}
     world: Known | None = None
     background = run.background
+    asked = {need: _asked(run, need) for need in needs if need != "shadow_world"}
+    everybody = keep and samples is run.samples
+    answers = send_questions(run, [name for names in asked.values() for name in names]) if everybody else {}
     for need in needs:
         with run.stage(estimate.observe_stage(need)) if announce else nullcontext():
             if need == "shadow_world":
                 background = replace(background, item_vectors=exposures_of(run).item_vectors)
                 world = _shadow_world(run, needs, background)
-            elif need in LISTS:
-                lists[need] = questions.recommended(need, samples)
+                continue
+            found = {}
+            for name in asked[need]:
+                with run.expecting(answers.get(name)):
+                    found[name] = ask(questions, name, samples)
+            if need in LISTS:
+                lists |= found
             elif need in MEASURED:
-                signals[need] = questions.measured(need, samples)
+                signals |= found
             else:
-                found = {view: questions.observe(view, samples) for view in estimate.views(run.experiment, need)}
                 if need == "student":
                     cross_fitted["student"] = list(found.values())
                 else:
@@ -108,6 +105,11 @@ def gather(run: Run, samples: Samples, needs: Sequence[str], *, announce: bool =
         background=background,
         shadow_world=world,
     )
+
+
+def _asked(run: Run, need: str) -> list[str]:
+    """What is asked for one need: the need itself, or its views."""
+    return [need] if need in (*LISTS, *MEASURED) else estimate.views(run.experiment, need)
 
 
 def _shadow_world(run: Run, needs: Sequence[str], background: Background) -> Known:

@@ -22,8 +22,9 @@ from mia_core.attacks.contract import is_transductive, out_of_fold_scores
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.fused import hidden, scalars
 from mia_core.attacks.sets import share_used
-from mia_core.claims import judge_gates, list_bound, make_claims, placebo_experiment, wants_placebo, with_names
+from mia_core.claims import judge_gates, list_bound, make_claims, placebo_experiment, with_names
 from mia_core.data.interactions import Interactions
+from mia_core.errands import others
 from mia_core.errors import NotFound
 from mia_core.evaluate.calibration import mondrian_p_values, p_values, strata
 from mia_core.evaluate.intervals import auc_interval, mean_interval
@@ -49,7 +50,7 @@ from mia_core.seeds import derive_seed, generator
 from mia_core.single_interactions import interaction_figures
 from mia_core.stages import VERSION, Model, Run, open_interactions
 from mia_core.store import Store
-from mia_core.tasks import WhileWanted, in_background, spare_cores
+from mia_core.tasks import for_tasks, in_background, spare_cores
 from mia_core.traces import map_table, token_table, training_table
 from mia_core.types import SESSION, UNITS, USER, Metric, Progress, Role, Silent, Unit
 
@@ -70,38 +71,50 @@ def run_audit(
     progress: Progress | None = None,
     runtime: Runtime | None = None,
     kind: Literal["audit", "point", "placebo"] = "audit",
+    interactions: Interactions | None = None,
 ) -> AuditResult:
     """Runs a whole audit, or finds it in the store.
 
     Args:
         kind: a placebo and a point of a study are kept like an audit, but not listed among them.
+        interactions: what the experiment's data are, where somebody has opened them already.
 
     Raises:
         DataError, ConfigError, ModelError: what the user can mend.
     """
-    run = start(experiment, store, progress or Silent(), runtime or Runtime())
+    run = start(experiment, store, progress or Silent(), runtime or Runtime(), interactions=interactions)
     key = audit_key(run.experiment, run.interactions)
     found = store.find(key)
     if found is None:
         found = store.build(key, kind, lambda folder: _audit(run, key).write(folder), name=experiment.name, keep=True)
     elif key in {entry.key for lesser in KINDS[: KINDS.index(kind)] for entry in store.entries(lesser)}:
         # What was somebody's placebo, or a point of a study, is now wanted for itself, under its own name.
-        store.relabel(key, kind, experiment.name)
-        read_result(found).renamed(experiment.name).write(found, {})
+        name = experiment.name
+        store.alter(key, lambda folder: read_result(folder).renamed(name).write(folder, {}), kind=kind, name=name)
     return read_result(found)
 
 
-def start(experiment: Experiment, store: Store, progress: Progress, runtime: Runtime, *, announce: bool = True) -> Run:
+def start(
+    experiment: Experiment,
+    store: Store,
+    progress: Progress,
+    runtime: Runtime,
+    *,
+    announce: bool = True,
+    interactions: Interactions | None = None,
+) -> Run:
     """Opens the data and settles what depends on the machine: the device and, before hashing, the precision."""
     device = choose_device(runtime.device)
     small = experiment.base.source == "offline" and experiment.base.width < ONE_THREAD_BELOW
-    if runtime.threads or small:
+    # Numbers do not depend on which machine of a cluster computes them.
+    if runtime.threads or small or runtime.backend == "ray":
         use_threads(runtime.threads or 1)
     experiment = with_precision(experiment, device)
-    interactions = open_interactions(experiment.data, experiment.seed, store)
+    if interactions is None:
+        interactions = open_interactions(experiment.data, experiment.seed, store)
     if announce:
         progress.plan(estimate.plan(experiment, interactions.summary()))
-    return Run(experiment, interactions, store, progress, device)
+    return Run(experiment, interactions, store, progress, device, runtime=runtime)
 
 
 def reopen(result: AuditResult, store: Store, progress: Progress, runtime: Runtime) -> Run:
@@ -141,34 +154,40 @@ def _audit(run: Run, key: str) -> _Findings:
     with run.stage(estimate.READ):
         run.build(run.interactions.key, "interactions", run.interactions.write, keep=True)
         _ = run.split, run.samples
-    with _placebo_beside(run) as placebo:
+    with others(run), _placebo_beside(run) as placebo:
         return _judged(run, key, placebo)
 
 
 @contextmanager
 def _placebo_beside(run: Run) -> Iterator[Callable[[], AuditResult] | None]:
     """Runs the same line on strangers, on a spare core while this one goes on; yields what waits for its result."""
-    if not wants_placebo(run.experiment):
+    if not estimate.wants_placebo(run.experiment):
         yield None
         return
     # The base is common to both.
     _ = run.base
     twin = placebo_experiment(run.experiment, run.interactions.key)
+    document = twin.model_dump(mode="json")
+    read = lambda key: read_result(run.store.find(key) or Path())  # noqa: E731
+    there = run.store.find(audit_key(twin, run.interactions)) is not None
+    if run.submit is not None and not there:
+        result = run.submit(_run_placebo, (document, for_tasks(run.runtime)))
+        yield lambda: read(result())
+        return
     device: Literal["cpu", "cuda"] = "cuda" if run.device.type == "cuda" else "cpu"
-    job = (twin.model_dump(mode="json"), str(run.store.home), device)
-    if run.store.find(audit_key(twin, run.interactions)) is not None or run.device.type != "cpu":
-        yield lambda: _run_placebo(job)
+    job = (document, Runtime(device=device, threads=1 if device == "cpu" else 0))
+    if there or run.device.type != "cpu":
+        yield lambda: read(_run_placebo(job, run.store))
         return
     if spare_cores():
         use_threads(spare_cores())
-    with in_background(_run_placebo, job) as result:
-        yield result
+    with in_background(_run_placebo, job, run.store, job[1]) as result:
+        yield lambda: read(result())
 
 
-def _run_placebo(job: tuple[dict[str, Any], str, Literal["cpu", "cuda"]]) -> AuditResult:
-    document, home, device = job
-    runtime = Runtime(device=device, threads=1 if device == "cpu" else 0)
-    return run_audit(Experiment.model_validate(document), Store(Path(home)), WhileWanted(), runtime, "placebo")
+def _run_placebo(job: tuple[dict[str, Any], Runtime], store: Store) -> str:
+    document, runtime = job
+    return run_audit(Experiment.model_validate(document), store, Silent(), runtime, "placebo").key
 
 
 def _judged(run: Run, key: str, placebo: Callable[[], AuditResult] | None) -> _Findings:

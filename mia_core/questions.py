@@ -16,7 +16,7 @@ from mia_core.exposures import exposures_of
 from mia_core.keys import content_key
 from mia_core.models.llm.generation import drawn_answers, ranked_answers
 from mia_core.models.llm.gradients import gradient_norms
-from mia_core.observe.observations import Observations, observe
+from mia_core.observe.observations import Observations, observe, observe_in_shards, write_shards
 from mia_core.observe.views import NOISE_DRAWS, VARIANTS, inquiries, parse_view
 from mia_core.seeds import derive_seed
 from mia_core.stages import VERSION, Model, Run
@@ -46,7 +46,8 @@ class Questions:
             if variant == "noisy":
                 level = run.experiment.views.noise[replicate // NOISE_DRAWS]
                 loaded.add_embedding_noise(level, derive_seed(run.experiment.seed, "noise", replicate))
-            observe(loaded, asked.prompts, asked.answers, on_progress=run.progress.advance).write(folder)
+            shards = observe_in_shards(loaded, asked.prompts, asked.answers, on_progress=run.progress.advance)
+            write_shards(shards, folder)
 
         settings = {"variant": variant, "replicate": replicate, "views": run.experiment.views if variant else None}
         return self._asked(model, "observations", settings, samples, write, Observations.read)

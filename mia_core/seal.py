@@ -54,7 +54,7 @@ class SealingKey:
     """
 
     def __init__(self, home: Path) -> None:
-        secret = _kept_secret(home / KEY_FILE, _new_key)
+        secret = kept_secret(home / KEY_FILE, _new_key)
         try:
             private = load_pem_private_key(secret, password=None)
         except ValueError:
@@ -86,6 +86,18 @@ class SealingKey:
             content += b"\n"
         signed = content + opening + stated
         return signed + self._private.sign(signed).hex().encode() + closing
+
+    def sign(self, content: bytes) -> str:
+        """A signature (hexadecimal) of what is kept apart from it."""
+        return self._private.sign(content).hex()
+
+    def has_signed(self, content: bytes, signature: str) -> bool:
+        """Whether a signature is this key's, of just these bytes."""
+        try:
+            self._private.public_key().verify(bytes.fromhex(signature), content)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
 
 
 def is_own(home: Path, seal: Seal) -> bool:
@@ -152,7 +164,7 @@ def names_key(text: str, seal: Seal) -> bool:
 
 def pseudonym_key(home: Path) -> bytes:
     """The secret that turns ids into pseudonyms; made when it is first asked for, readable for its owner alone."""
-    return _kept_secret(home / PSEUDONYM_FILE, lambda: os.urandom(32))
+    return kept_secret(home / PSEUDONYM_FILE, lambda: os.urandom(32))
 
 
 def _new_key() -> bytes:
@@ -160,7 +172,7 @@ def _new_key() -> bytes:
     return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _kept_secret(path: Path, make: Callable[[], bytes]) -> bytes:
+def kept_secret(path: Path, make: Callable[[], bytes]) -> bytes:
     """What a file holds; the first process that asks makes it, whole or not at all."""
     try:
         if not path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ from mia_core.data.thinning import thin
 from mia_core.defenses.risk import foretold_risks, without_the_riskiest
 from mia_core.errors import ConfigError, DataError, NotFound
 from mia_core.evaluate.training import leak_at
-from mia_core.experiment import SEQUENCE_FAMILIES, Base, Data, Experiment, Recommender, Target, Training
+from mia_core.experiment import SEQUENCE_FAMILIES, Base, Data, Experiment, Recommender, Runtime, Target, Training
 from mia_core.keys import content_key, file_key
 from mia_core.models.llm.distillation import Phase, check_same_tokens, distillation_loss, phases
 from mia_core.models.llm.generation import drawn_answers
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from mia_core.defenses.contract import Defense
     from mia_core.models.llm.private_training import Guarantee, Privacy
     from mia_core.store import Store
+    from mia_core.tasks import Submit
 
 VERSION = 5
 """Raised when a stage's code changes its result."""
@@ -121,6 +123,10 @@ class Model:
     examples before."""
 
 
+class _NotThere(Exception):
+    """What a run that only looks would have had to make."""
+
+
 @dataclass
 class Run:
     """One audit under way. Every stage is computed once and found in the store the next time."""
@@ -133,6 +139,9 @@ class Run:
     times: list[StageTime] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     """Every artifact that this audit built or found: what goes when the audit is deleted."""
+    runtime: Runtime = field(default_factory=Runtime)
+    submit: Submit | None = None
+    """Has a part done elsewhere, where others take part."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -154,7 +163,31 @@ class Run:
 
         self._asked = True
         self.used.add(key)
+        if self._looking and self.store.find(key) is None:
+            raise _NotThere(key)
+        if self._arrival is not None:
+            self._built = True
+            if self.store.find(key) is None:
+                self._arrival()
         return self.store.build(key, kind, build_and_note, name=name, keep=keep)
+
+    def lacks(self, make: Callable[[Run], object]) -> bool:
+        """Whether something would have to be made that is not in the store; this run stays as it is."""
+        look = copy.copy(self)
+        look.progress, look.times, look.used, look.submit = Silent(), [], set(), None
+        look._view_models, look._kept, look._looking = dict(self._view_models), {}, True
+        try:
+            make(look)
+        except _NotThere:
+            return True
+        return False
+
+    @contextmanager
+    def expecting(self, arrival: Callable[[], None] | None) -> Iterator[None]:
+        """Within the block what is not in the store is waited for, where somebody else makes it."""
+        self._arrival = arrival
+        yield
+        self._arrival = None
 
     # Users and their windows
 
@@ -190,12 +223,12 @@ class Run:
         """The interactions of users who fill at least one window."""
         whole = PROMPT_STYLES[self.experiment.prompt.style].whole
         window = 2 if whole else self.experiment.prompt.history + 1
-        frame = self.interactions.frame
+        rows = self.interactions.rows
         if self.writer_needs_ratings:
-            frame = frame.filter(pl.col("rating").is_not_null())
-        long = frame.group_by("user").len().filter(pl.col("len") >= window)["user"]
-        kept = replace(self.interactions, frame=self.interactions.frame.filter(pl.col("user").is_in(long.implode())))
-        if kept.frame.is_empty():
+            rows = rows.filter(pl.col("rating").is_not_null())
+        long = rows.group_by("user").len().filter(pl.col("len") >= window).collect(engine="streaming")["user"]
+        kept = self.interactions.changed(lambda part: part.filter(pl.col("user").is_in(long.implode())))
+        if not len(long):
             raise DataError(
                 f"prompt.history is {window - 1}, and no user has the {window} interactions that one window takes; "
                 "choose a shorter history"
@@ -344,7 +377,7 @@ class Run:
         key = content_key("offline", VERSION, settings, inputs)
 
         def write(folder: Path) -> None:
-            model = self._untrained(config, teacher, purpose)
+            model = self.untrained(config, teacher, purpose)
             if self.public:
                 samples = audit_samples(self.public, self.events, self.writer, count=None)
                 if served:
@@ -353,10 +386,10 @@ class Run:
             save(model, folder)
 
         with self.stage(stage):
-            folder = self.build(key, "model", write)
+            folder = self.build(key, "model", write, name=purpose)
         return Model(key, lambda: opened(folder, self.device), folder)
 
-    def _untrained(self, config: Base, teacher: Model | None, purpose: str) -> LanguageModel | SequenceModel:
+    def untrained(self, config: Base, teacher: Model | None, purpose: str) -> LanguageModel | SequenceModel:
         """An offline model with random weights."""
         seed = derive_seed(self.experiment.seed, purpose)
         if config.family in SEQUENCE_FAMILIES:
@@ -520,8 +553,8 @@ class Run:
 
         def write(folder: Path) -> None:
             anew = config.start == "scratch"
-            start = self._untrained(self.experiment.base, base, purpose) if anew else base.load()
-            model = self._trainable(start, purpose, config)
+            start = self.untrained(self.experiment.base, base, purpose) if anew else base.load()
+            model = self.trainable(start, purpose, config)
             for defense in training_defenses:
                 model = defense.prepared(model)
             samples = self._training_windows(users, purpose)
@@ -535,7 +568,7 @@ class Run:
                 watch.write(folder)
 
         with self.stage(stage):
-            folder = self.build(key, "model", write, keep=purpose == "target")
+            folder = self.build(key, "model", write, name=purpose, keep=purpose == "target")
         return self._saved(key, folder, base)
 
     @cached_property
@@ -574,7 +607,8 @@ class Run:
             names, [[[self.writer.event(items[i]) for i in sequence]] for sequence in made.sequences]
         )
 
-    def _trainable(self, model: Any, purpose: str, config: Target | None = None) -> Any:
+    def trainable(self, model: Any, purpose: str, config: Target | None = None) -> Any:
+        """The model itself, or with the adapter that is trained in its place."""
         config = config or self.experiment.target
         if config.tuning == "lora":
             return add_lora(model, config.lora, derive_seed(self.experiment.seed, purpose))
@@ -676,12 +710,12 @@ class Run:
 
         def write(folder: Path) -> None:
             told = self._answered_by_target(config.self_prompted_windows, config.answer_tokens)
-            model = self._trainable(start.load(), "self-prompted")
+            model = self.trainable(start.load(), "self-prompted")
             self._fit(model, told, hard_loss(), config.self_prompted_training, key, "self-prompted")
             save(model, folder)
 
         with self.stage(estimate.SELF_PROMPTED):
-            folder = self.build(key, "model", write)
+            folder = self.build(key, "model", write, name="self-prompted")
         return self._saved(key, folder, start)
 
     def _answered_by_target(self, windows: int, longest: int) -> Samples:
@@ -760,13 +794,13 @@ class Run:
             ) -> None:
                 model = before.load()
                 if before is self.student_start:
-                    model = self._trainable(model, purpose)
+                    model = self.trainable(model, purpose)
                 samples = self.drawn(users, drawn) if drawn else self.windows(users)
                 loss = distillation_loss(self.target.load(), phase.hard_weight, config.temperature)
                 self._fit(model, samples, loss, phase.training, key, f"{purpose} phase {phase.hard_weight}")
                 save(model, folder)
 
-            folder = self.build(key, "model", write)
+            folder = self.build(key, "model", write, name=purpose)
             current = self._saved(key, folder, self.student_start, trainable=number + 1 < len(steps))
             finished.append(current)
         return finished
@@ -825,7 +859,7 @@ class Run:
                 stack.save(k, folder / str(k))
 
         with self.stage(estimate.SHADOW_ADAPTERS):
-            folder = self.build(key, "model", write)
+            folder = self.build(key, "model", write, name="shadow adapters")
         return [self._saved(content_key("shadow adapter", 1, k, [key]), folder / str(k), base) for k in range(count)]
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
@@ -861,6 +895,8 @@ class Run:
     _kept: dict[str, Any] = field(default_factory=dict)
     _built: bool = False
     _asked: bool = False
+    _looking: bool = False
+    _arrival: Callable[[], None] | None = None
     split_key: str = ""
 
 

@@ -7,15 +7,15 @@ import copy
 import datetime
 import difflib
 import itertools
-import json
 import math
+import os
 import re
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +23,7 @@ import polars as pl
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from mia_core import estimate
-from mia_core.errors import Cancelled, ConfigError, MemberScopeError
+from mia_core.errors import Cancelled, ConfigError, MemberScopeError, shortened
 from mia_core.experiment import (
     Base,
     Experiment,
@@ -34,6 +34,7 @@ from mia_core.experiment import (
     parse_experiment,
     read_toml,
     resolve_paths,
+    toml_value,
 )
 from mia_core.experiment import to_toml as experiment_toml
 from mia_core.keys import content_key
@@ -42,7 +43,7 @@ from mia_core.report.results import AuditResult, read_result, read_table
 from mia_core.report.studies import Failure, StudyResult, Varied, read_study
 from mia_core.report.wording import METRIC_WORDS
 from mia_core.store import Store
-from mia_core.tasks import WhileWanted, map_tasks, spare_cores
+from mia_core.tasks import for_tasks, map_tasks, spare_cores
 from mia_core.types import Progress, Role, Silent, StagePlan
 
 if TYPE_CHECKING:
@@ -237,10 +238,10 @@ def repetition(result: AuditResult, repeats: Repeats, more: int = 2) -> Study:
 
 
 def _toml(path: Path, name: str) -> dict[str, Any]:
-    if not path.exists():
+    if not os.path.exists(path):
         near = difflib.get_close_matches(name, presets(), n=1, cutoff=0.0)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"study: {name!r} is neither a preset nor a .toml file{hint}")
+        raise ConfigError(f"study: {shortened(name)!r} is neither a preset nor a .toml file{hint}")
     return read_toml(path, "study")
 
 
@@ -250,7 +251,7 @@ def to_toml(study: Study) -> str:
     lines = [f"{name} = {_inline(value)}" for name, value in plain.items() if not isinstance(value, dict)]
     for name, value in plain.items():
         if isinstance(value, dict):
-            lines += ["", f"[{name}]", *(f"{json.dumps(path)} = {_inline(item)}" for path, item in value.items())]
+            lines += ["", f"[{name}]", *(f"{toml_value(path)} = {_inline(item)}" for path, item in value.items())]
     # Only the heads of sections begin a line with a bracket.
     experiment = re.sub(r"(?m)^\[", "[experiment.", experiment_toml(study.experiment))
     return "\n".join(lines) + f"\n\n[experiment]\n{experiment}"
@@ -258,10 +259,10 @@ def to_toml(study: Study) -> str:
 
 def _inline(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(name)} = {_inline(item)}" for name, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{toml_value(name)} = {_inline(item)}" for name, item in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(_inline(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return toml_value(value)
 
 
 # Running
@@ -277,12 +278,15 @@ def run_study(
     Raises:
         ConfigError, DataError: no point can be audited.
     """
+    from mia_core.errands import stays_here
     from mia_core.models.device import choose_device
 
     progress, runtime = progress or Silent(), runtime or Runtime()
+    if stays_here(study.experiment, store):
+        runtime = runtime.model_copy(update={"backend": "local"})
     device = choose_device(runtime.device)
     points = study.points
-    asked = [_ask(point, data, device) for point, data in zip(points, _data_of(points, store), strict=True)]
+    asked = [_ask(point, data, device, store) for point, data in zip(points, _data_of(points, store), strict=True)]
     waiting = [i for i, one in enumerate(asked) if one.key and store.find(one.key) is None]
     # One GPU is not shared out.
     workers = 1 if device.type == "cuda" else spare_cores() + 1
@@ -294,12 +298,11 @@ def run_study(
     progress.finish(OPEN, cached=False)
     reasons = [one.reason for one in asked]
     threads = runtime.threads or (1 if device.type == "cpu" else 0)
-    on = Runtime(device="cuda" if device.type == "cuda" else "cpu", threads=threads)
+    here = runtime.model_copy(update={"device": device.type, "threads": threads})
+    on = for_tasks(runtime if runtime.backend == "ray" else here) if waiting else here
     with tempfile.TemporaryDirectory() as folder:
-        tasks = [
-            _Task(points[i].experiment.model_dump(mode="json"), str(store.home), on, f"{folder}/{i}") for i in waiting
-        ]
-        outcomes = _outcomes(tasks, workers)
+        tasks = [_Task(asked[i].experiment, asked[i].data_key, on, f"{folder}/{i}") for i in waiting]
+        outcomes = _outcomes(tasks, store, runtime, workers)
         for i, point in enumerate(points):
             progress.start(point.words)
             if i in waiting:
@@ -322,6 +325,9 @@ class _Asked:
     key: str = ""
     seconds: float = 0.0
     reason: str = ""
+    experiment: dict[str, Any] = field(default_factory=dict)
+    """As plain data, its precision settled."""
+    data_key: str = ""
 
 
 def _data_of(points: Sequence[Point], store: Store) -> Iterator[Interactions | MemberScopeError]:
@@ -340,13 +346,16 @@ def _data_of(points: Sequence[Point], store: Store) -> Iterator[Interactions | M
         yield opened[place]
 
 
-def _ask(point: Point, data: Interactions | MemberScopeError, device: torch.device) -> _Asked:
+def _ask(point: Point, data: Interactions | MemberScopeError, device: torch.device, store: Store) -> _Asked:
     from mia_core.pipeline import audit_key, with_precision
 
     if isinstance(data, MemberScopeError):
         return _Asked(reason=str(data))
     seconds = sum(stage.seconds for stage in estimate.plan(point.experiment, data.summary()))
-    return _Asked(audit_key(with_precision(point.experiment, device), data), seconds)
+    experiment = with_precision(point.experiment, device)
+    # Whoever audits the point may be on another machine, which has this store and no other file.
+    store.build(data.key, "interactions", data.write, keep=True)
+    return _Asked(audit_key(experiment, data), seconds, "", experiment.model_dump(mode="json"), data.key)
 
 
 @dataclass(frozen=True)
@@ -354,18 +363,20 @@ class _Task:
     """One audit for another process."""
 
     experiment: dict[str, Any]
-    home: str
+    data_key: str
     runtime: Runtime
     progress_file: str
 
 
-def _run_point(task: _Task) -> str:
+def _run_point(task: _Task, store: Store) -> str:
     """Runs the audit of one point; returns why it failed, or nothing."""
+    from mia_core.data.interactions import Interactions
     from mia_core.pipeline import run_audit
 
     try:
-        experiment = parse_experiment(task.experiment)
-        run_audit(experiment, Store(Path(task.home)), _ToFile(Path(task.progress_file)), task.runtime, "point")
+        experiment, folder = parse_experiment(task.experiment), store.find(task.data_key)
+        data = Interactions.read(folder) if folder is not None else None
+        run_audit(experiment, store, _ToFile(Path(task.progress_file)), task.runtime, "point", data)
     except Cancelled:
         raise
     except MemberScopeError as error:
@@ -376,11 +387,11 @@ def _run_point(task: _Task) -> str:
     return ""
 
 
-def _outcomes(tasks: Sequence[_Task], workers: int) -> Iterator[str]:
+def _outcomes(tasks: Sequence[_Task], store: Store, runtime: Runtime, workers: int) -> Iterator[str]:
     """Why each task failed, or nothing, in order."""
     done = 0
     try:
-        for reason in map_tasks(_run_point, tasks, workers):
+        for reason in map_tasks(_run_point, tasks, store, runtime, workers):
             done += 1
             yield reason
     except BrokenProcessPool:
@@ -388,7 +399,7 @@ def _outcomes(tasks: Sequence[_Task], workers: int) -> Iterator[str]:
         yield from [died] * (len(tasks) - done)
 
 
-class _ToFile(WhileWanted):
+class _ToFile(Silent):
     """Says how far one audit is, to whoever reads the file."""
 
     def __init__(self, path: Path) -> None:
@@ -401,7 +412,6 @@ class _ToFile(WhileWanted):
         self.stage = stage
 
     def advance(self, fraction: float) -> None:
-        super().advance(fraction)
         if time.monotonic() - self.written > 0.5:
             self.written = time.monotonic()
             far = self.done + fraction * self.seconds.get(self.stage, 0.0)

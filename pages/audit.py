@@ -9,8 +9,8 @@ import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from mia_core import estimate, example
-from mia_core.capacity import GIGABYTE, Pace, memory, pace
+from mia_core import example
+from mia_core.capacity import GIGABYTE, Forecast, PastAudit, forecast, memory, past_audits
 from mia_core.data import library
 from mia_core.data.interactions import Interactions
 from mia_core.data.sessions import sessions
@@ -254,9 +254,9 @@ def launch(document: dict[str, Any], summary: dict[str, Any], cost: DeltaGenerat
         frame.show_error(error)
         return None
     with cost:
-        show_cost(experiment, summary)
+        show_cost(experiment, summary, "form")
     st.markdown(
-        f"Likely to take **{run_status.duration(expected(experiment, summary))}** here. It runs in the background."
+        f"Likely to take **{run_status.duration(expected(experiment, summary).seconds)}** here. It runs in the background."
     )
     if st.button("Launch the audit", type="primary", icon=":material/play_arrow:", key="launch"):
         start(experiment)
@@ -272,33 +272,41 @@ def start(experiment: Experiment) -> None:
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
-def measured_pace(home: Path, finished: list[str]) -> Pace:
-    """The pace of this machine; the keys of finished audits tell one state of the store from another."""
-    return pace(frame.store(), set(example.audit_keys()))
+def measured_audits(home: Path, finished: list[str]) -> list[PastAudit]:
+    """What audits took on this machine; the keys of finished ones tell one state of the store from another."""
+    return past_audits(frame.store(), set(example.audit_keys()))
 
 
-def here() -> Pace:
-    """The pace of this machine, as far as it is known."""
-    return measured_pace(frame.home(), [entry.key for entry in frame.store().entries("audit", "point")])
+def expected(experiment: Experiment, summary: dict[str, Any]) -> Forecast:
+    """How long an audit is likely to take here."""
+    finished = [entry.key for entry in frame.store().entries("audit", "point")]
+    return forecast(frame.store(), experiment, summary, measured_audits(frame.home(), finished))
 
 
-def expected(experiment: Experiment, summary: dict[str, Any]) -> float:
-    """Seconds that an audit is likely to take here."""
-    return here().of(estimate.plan(experiment, summary))
+def show_cost(experiment: Experiment, summary: dict[str, Any], where: str) -> None:
+    """How long the audit is likely to take as it is now, what that costs, how much memory it needs, and what takes the time.
 
-
-def show_cost(experiment: Experiment, summary: dict[str, Any]) -> None:
-    """How long the audit is likely to take as it is now, how much memory it needs, and what takes the time."""
-    stages, speed = estimate.plan(experiment, summary), here()
-    needed = memory(experiment, summary)
+    Args:
+        where: it stands, of the two views of this page.
+    """
+    found, needed = expected(experiment, summary), memory(experiment, summary)
     words, details = st.columns([3, 1], vertical_alignment="center")
     size = (
         "the memory it needs is known once the model is here"
         if needed.needed is None
         else f"about **{needed.needed / GIGABYTE:.1f} GB** of memory"
     )
+    with details.popover("What takes the time", width="stretch"):
+        price = st.number_input(
+            "Price of this machine for an hour", 0.0, value=0.0, key=f"price_{where}", help="In any currency; 0: none."
+        )
+        longest = sorted(found.stages, key=lambda stage: -stage.seconds)
+        rows = [{"Stage": stage.name, "Seconds": round(stage.seconds, 1)} for stage in longest]
+        st.dataframe(pl.DataFrame(rows), hide_index=True)
+        st.caption(f"{found.basis} Stages that are in the store already take no time.")
+    money = f", about **{found.money(price):,.2f}** in money" if price else ""
     words.markdown(
-        f":material/timer: Likely to take **{run_status.duration(speed.of(stages))}** as it is now, and {size}."
+        f":material/timer: Likely to take **{run_status.duration(found.seconds)}** as it is now{money}, and {size}."
     )
     if not needed.enough:
         st.warning(
@@ -306,17 +314,33 @@ def show_cost(experiment: Experiment, summary: dict[str, Any]) -> None:
             "placebo out (Evaluation), or bring fewer users.",
             icon=":material/memory:",
         )
-    with details.popover("What takes the time", width="stretch"):
-        longest = sorted(stages, key=lambda stage: -stage.seconds)
-        rows = [{"Stage": stage.name, "Seconds": round(speed.factor * stage.seconds, 1)} for stage in longest]
-        st.dataframe(pl.DataFrame(rows), hide_index=True)
-        audits = "1 audit" if speed.audits == 1 else f"{speed.audits} audits"
-        measured = (
-            f"Planned on two CPU cores, times {speed.factor:.2g}: so much did {audits} take on this machine."
-            if speed.audits
-            else "On two CPU cores. Once an audit was run here, it is this machine's own pace."
-        )
-        st.caption(f"{measured} Stages that are in the store already take no time.")
+    if not found.measured:
+        _offer_to_measure(experiment, where)
+
+
+def _offer_to_measure(experiment: Experiment, where: str) -> None:
+    """A rough plan becomes a near one once this machine was measured."""
+    running = next((job for job in frame.queue().active() if job.kind == "measure"), None)
+    if running is not None:
+        _while_measuring(running.id)
+    elif experiment.base.source != "hub" and st.button(
+        "Measure this machine for a nearer estimate (seconds)", icon=":material/speed:", key=f"measure_{where}"
+    ):
+        run_status.launch_work("measure", "Measure this machine", {"experiment": experiment.model_dump(mode="json")})
+        st.session_state.pop("measure_failed", None)
+        st.rerun()
+    if told := st.session_state.get("measure_failed"):
+        st.text(told)
+
+
+@st.fragment(run_every=2)
+def _while_measuring(job_id: str) -> None:
+    job = frame.queue().get(job_id)
+    if job.state not in run_status.ACTIVE:
+        if job.state == "failed":
+            st.session_state["measure_failed"] = job.message
+        st.rerun(scope="app")
+    st.caption(":material/speed: This machine is being measured; the estimate follows in some seconds.")
 
 
 def expert(form: Experiment | None, summary: dict[str, Any] | None) -> None:
@@ -342,7 +366,7 @@ def expert(form: Experiment | None, summary: dict[str, Any] | None) -> None:
         return
     st.success("This is a valid config.", icon=":material/check_circle:")
     if summary is not None and form is not None and experiment.data == form.data:
-        show_cost(experiment, summary)
+        show_cost(experiment, summary, "expert")
     if st.button("Launch this audit", type="primary", icon=":material/play_arrow:", key="launch_expert"):
         start(experiment)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from mia_core.data.interactions import Interactions
 from mia_core.data.profile import Profile, profile, prompts_of
 from mia_core.data.prompts import PROMPT_STYLES
 from mia_core.data.split import FEWEST_USERS
-from mia_core.errors import DataError, MemberScopeError
+from mia_core.errors import DataError, MemberScopeError, shortened
 from mia_core.experiment import Columns, Experiment, Prompt, Synthetic
+from mia_core.limits import UPLOADED
 from mia_core.report.removal import remove_data_set
 from mia_core.report.wording import minute
 from mia_core.ui import charts, data_charts, forms, frame, uploads
@@ -56,9 +58,10 @@ def uploaded() -> Source | None:
     if found is not None:
         return Source(found.folder, found.name, found.token)
     limit = int(st.get_option("server.maxUploadSize"))
+    together = f" each, {UPLOADED.most:,} MB until they are saved" if UPLOADED.most else ""
     st.caption(
         "CSV, TSV, Parquet or JSON lines with any column names, or the files of a well-known data set. "
-        f"{limit:,} MB at most; a larger file is read from a folder of the server."
+        f"{limit:,} MB at most{together}; a larger file is read from a folder of the server."
     )
     with st.popover("Which data sets are recognised", icon=":material/fact_check:"):
         for layout in formats.FORMATS.values():
@@ -78,7 +81,7 @@ def from_machine() -> Source | None:
         if not text.strip():
             st.caption("Nothing is copied until you save.")
             return None
-        path = Path(text.strip()).expanduser()
+        path = Path(os.path.expanduser(text.strip()))
         return Source(path, path.name, str(_last_change(path)))
     offered = {one.name: one for one in uploads.offered()}
     if not offered:
@@ -265,7 +268,7 @@ def show_prompts(source: Source, columns: Columns | None, found: Profile) -> Non
 def show_rows(source: Source, columns: Columns | None, unit: str) -> None:
     """The data as they were understood."""
     interactions = interactions_of(*source.read_as(columns))
-    first = interactions.frame.head(50).join(interactions.items, on="item", how="left")
+    first = interactions.rows.head(50).collect().join(interactions.items, on="item", how="left")
     # Of what these data do not have there is nothing to see.
     shown = [
         c for c in first.columns if first[c].null_count() < first.height and (c != "title" or interactions.has_titles)
@@ -302,6 +305,7 @@ def save(source: Source, columns: Columns | None) -> None:
         "Save and go on", type="primary", icon=":material/arrow_forward:", width="stretch", key="save_data"
     ):
         key = library.save(frame.store(), interactions_of(*source.read_as(columns)), name.strip() or "Data")
+        frame.note("data set saved", key=key)
         uploads.forget()
         frame.go("audit", data=key)
 
@@ -348,9 +352,12 @@ def previewed(path: str, stamp: str) -> formats.Preview:
 
 
 def _last_change(path: Path) -> float:
-    if not path.exists():
-        raise DataError(f"{str(path)!r}: there is no such file or folder on this machine; check the spelling")
-    return max((p.stat().st_mtime for p in [path, *(path.iterdir() if path.is_dir() else [])]), default=0.0)
+    # A name that no disk takes is no error here, and nor is a link in the folder that leads nowhere.
+    if not os.path.exists(path):
+        raise DataError(
+            f"{shortened(str(path))!r}: there is no such file or folder on this machine; check the spelling"
+        )
+    return max((p.lstat().st_mtime for p in [path, *(path.iterdir() if path.is_dir() else [])]), default=0.0)
 
 
 st.title("Data")
@@ -388,6 +395,7 @@ if kept:
         chosen = st.selectbox("Data set", list(names), format_func=names.__getitem__, key="data_to_delete")
         st.markdown("Every audit of it goes with it, for good.")
         if st.button("Delete for good", type="primary", key="delete_data"):
-            remove_data_set(frame.store(), str(chosen))
+            gone = remove_data_set(frame.store(), str(chosen))
+            frame.note("data set deleted", key=chosen, with_it=gone)
             frame.forget_reads()
             st.rerun()

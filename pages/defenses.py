@@ -133,6 +133,7 @@ def show_result(key: str) -> None:
     rows = by_defense(figures)
     st.subheader("What to do", divider="gray")
     st.text(result.name)
+    frame.show_erased(result.erased)
     first, *others = recommendation(result, figures)
     with st.container(border=True):
         st.text(first)
@@ -305,11 +306,18 @@ def _show_table(result: DefenseResult, figures: pl.DataFrame) -> None:
         gone = "Its figures and the audits that were run for it alone go for good."
         run_status.delete_button("defenses", result.key, remove_defenses, gone)
     left.download_button(
-        "All figures (CSV)", view.write_csv(), "defences.csv", "text/csv", icon=":material/download:", width="stretch"
+        "All figures (CSV)",
+        frame.exported(view.write_csv, "table", key=result.key),
+        "defences.csv",
+        "text/csv",
+        icon=":material/download:",
+        width="stretch",
     )
     right.download_button(
         "The whole comparison (JSON)",
-        json.dumps(defense_document(result, figures), ensure_ascii=False, indent=1),
+        frame.exported(
+            lambda: json.dumps(defense_document(result, figures), ensure_ascii=False, indent=1), "table", key=result.key
+        ),
         "defences.json",
         "application/json",
         icon=":material/download:",

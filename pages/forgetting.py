@@ -137,6 +137,7 @@ def show_result(key: str) -> None:
     say = result.unit.say
     st.subheader("Has it forgotten?", divider="gray")
     st.text(result.name)
+    frame.show_erased(result.erased)
     st.markdown(
         say(
             f"**{result.forgotten:,}** of {result.members:,} members are to be forgotten. Models that were told to are compared "
@@ -186,7 +187,9 @@ def show_result(key: str) -> None:
     left, right = st.columns(2, vertical_alignment="bottom")
     left.download_button(
         "The whole check (JSON)",
-        json.dumps(forgetting_document(result), ensure_ascii=False, indent=1),
+        frame.exported(
+            lambda: json.dumps(forgetting_document(result), ensure_ascii=False, indent=1), "table", key=result.key
+        ),
         "forgetting.json",
         "application/json",
         icon=":material/download:",

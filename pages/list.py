@@ -87,7 +87,9 @@ def show(found: CohortResult, result: AuditResult) -> None:
         explain(found, result)
     right.download_button(
         "The answer (JSON, no ids)",
-        json.dumps(cohort_document(found, result), ensure_ascii=False, indent=1),
+        frame.exported(
+            lambda: json.dumps(cohort_document(found, result), ensure_ascii=False, indent=1), "table", audit=result.key
+        ),
         "cohort.json",
         "application/json",
         icon=":material/download:",

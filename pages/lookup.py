@@ -49,6 +49,7 @@ def by_id(audit: str, unit: Unit) -> None:
     if not wanted:
         st.caption(unit.say("Ids are compared as text, letter by letter. Nobody else's ids are shown here."))
         return
+    frame.note_lookup(audit, wanted)
     show(lookup_user(frame.store(), audit, wanted), audit)
 
 

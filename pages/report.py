@@ -61,7 +61,7 @@ def show_downloads(finished: Finished, key: SealingKey, annex: Annex, left_out: 
     for column, (label, file, make, icon) in zip(st.columns(3), main, strict=True):
         column.download_button(
             label,
-            make,
+            frame.exported(make, "report", audit=finished.result.key, file=file.partition(".")[2], users=annex),
             file,
             icon=icon,
             width="stretch",
@@ -75,7 +75,7 @@ def show_downloads(finished: Finished, key: SealingKey, annex: Annex, left_out: 
             what.caption(f"{finished.result.unit.say(CONTENTS[single]).capitalize()}.")
             way.download_button(
                 single,
-                files.get(single, bytes),
+                frame.exported(files.get(single, bytes), "report", audit=finished.result.key, file=single, users=annex),
                 single,
                 icon=":material/download:",
                 width="stretch",

@@ -9,6 +9,7 @@ import streamlit as st
 
 from mia_core.attacks.contract import NO_EVIDENCE
 from mia_core.defenses.catalogue import DEFENSES
+from mia_core.pseudonyms import pseudonymise
 from mia_core.report.follow_ups import follow_ups
 from mia_core.report.protocols import ServedBothWays, both_ways, explain_both_ways
 from mia_core.report.removal import remove_audit
@@ -203,6 +204,24 @@ def show_files(result: AuditResult) -> None:
     frame.link("report", "Report, tables and settings", ":material/description:", audit=result.key)
 
 
+def offer_pseudonyms(result: AuditResult) -> None:
+    """Keeps the audit with pseudonyms in place of ids."""
+    if result.pseudonyms_of:
+        return
+    with st.popover("Keep it with pseudonyms", icon=":material/badge:", width="stretch"):
+        st.markdown(
+            result.unit.say(
+                "Ids give way to keyed hashes, which only the key in the home folder can trace back; a lookup still takes the "
+                "real id. What each user had, and the data and models that only this audit rests on, go for good. The audit gets "
+                "another address."
+            )
+        )
+        if st.button("Replace the ids for good", type="primary", key="pseudonymise"):
+            done = pseudonymise(frame.store(), result.key)
+            frame.forget_reads()
+            frame.go("results", audit=done.key)
+
+
 def show_origin(result: AuditResult) -> None:
     """How these figures came about."""
     with st.expander("How these figures came about"):
@@ -214,6 +233,7 @@ def show_origin(result: AuditResult) -> None:
         st.dataframe(pl.DataFrame(rows), hide_index=True)
         st.json(result.config, expanded=False)
         st.caption(f"Audit {result.key}")
+        offer_pseudonyms(result)
         run_status.delete_button(
             "audit",
             result.key,

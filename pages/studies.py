@@ -206,6 +206,7 @@ def show_study(key: str) -> None:
     result, tables = _opened(frame.home(), key)
     st.subheader("Result", divider="gray")
     st.text(result.name)
+    frame.show_erased(result.erased)
     if result.summary:
         st.text(result.summary)
     _show_failures(result)
@@ -327,11 +328,18 @@ def _show_tables(result: StudyResult, tables: dict[str, pl.DataFrame]) -> None:
         audit = st.selectbox("One of its audits", list(points), format_func=points.__getitem__, key="study_audit")
         frame.link("results", "Open this audit", ":material/monitoring:", audit=audit)
     middle.download_button(
-        "All figures (CSV)", figures.write_csv(), "study.csv", "text/csv", icon=":material/download:", width="stretch"
+        "All figures (CSV)",
+        frame.exported(figures.write_csv, "table", key=result.key),
+        "study.csv",
+        "text/csv",
+        icon=":material/download:",
+        width="stretch",
     )
     right.download_button(
         "The whole study (JSON)",
-        json.dumps(study_document(result, tables), ensure_ascii=False, indent=1),
+        frame.exported(
+            lambda: json.dumps(study_document(result, tables), ensure_ascii=False, indent=1), "table", key=result.key
+        ),
         "study.json",
         "application/json",
         icon=":material/download:",

@@ -217,6 +217,7 @@ def show_user(result: AuditResult, user: str) -> None:
     """All that is kept of one user."""
     say, search = result.unit.say, asked()
     folder = frame.folder(result.key)
+    frame.note_lookup(result.key, user)
     row = people.one_user(folder, user)
     role = Role(row["role"])
     attack = st.query_params.get("attack", result.lead)
@@ -263,6 +264,10 @@ def show_user(result: AuditResult, user: str) -> None:
         audit=result.key,
         user=user,
     )
+    if st.button(say("Erase this user's data"), icon=":material/person_remove:", type="tertiary", key="to_erase"):
+        # Not in the address, which a browser remembers.
+        st.session_state["erase_user"] = user
+        frame.go("erase")
 
 
 heading = st.empty()

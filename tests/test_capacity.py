@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mia_core import estimate
-from mia_core.capacity import memory, pace
-from mia_core.experiment import parse_experiment
+from mia_core.capacity import FRESH, forecast, measured_rates, memory, past_audits, throughput_key
+from mia_core.experiment import Runtime, parse_experiment
 from mia_core.report.results import AuditResult, StageTime
 from mia_core.store import Store
-from mia_core.types import StagePlan
+from mia_core.throughput import measure
 
 SUMMARY = {"users": 600, "items": 300, "interactions": 18_000}
 
@@ -30,19 +32,89 @@ def timed(result: AuditResult, factor: float, key: str) -> AuditResult:
 def test_the_pace_is_what_finished_audits_took_of_what_was_planned(
     store: Store, make_result: Callable[..., AuditResult], save_audit: Callable[..., AuditResult]
 ) -> None:
-    assert (pace(store).factor, pace(store).audits) == (1.0, 0)
+    def told(document: dict[str, Any], elsewhere: set[str] | None = None) -> tuple[float, str]:
+        experiment = parse_experiment(document)
+        found = forecast(store, experiment, SUMMARY, past_audits(store, elsewhere))
+        return found.seconds / sum(stage.seconds for stage in estimate.plan(experiment, SUMMARY)), found.basis
+
+    alike, other = dict[str, Any](), {"base": {"width": 256}}
+    assert told(alike)[0] == pytest.approx(1.0)
+    assert "not measured yet" in told(alike)[1]
     for factor, key in ((2.0, "1" * 64), (3.0, "2" * 64), (90.0, "3" * 64)):
         save_audit(timed(make_result(), factor, key))
-    found = pace(store)
-    assert found.factor == pytest.approx(3.0)
-    assert found.audits == 3
-    assert found.of([StagePlan("a", 10.0), StagePlan("b", 5.0)]) == pytest.approx(45.0)
-    assert pace(store, {"3" * 64}).factor == pytest.approx(2.5)
+    assert told(alike)[0] == pytest.approx(3.0)
+    assert "3 audits of this shape take" in told(alike)[1]
+    # Of another shape they tell the machine's pace at least.
+    assert told(other)[0] == pytest.approx(3.0)
+    assert "so much did 3 audits take" in told(other)[1]
+    assert told(alike, {"3" * 64})[0] == pytest.approx(2.5)
     # Settings that nobody knows any more say nothing.
-    save_audit(timed(make_result(), 9.0, "4" * 64).renamed("old"))
     old = make_result(key="5" * 64)
     save_audit(dataclasses.replace(old, config={**old.config, "forgotten": 1}))
-    assert pace(store).audits == 4
+    assert "3 audits of this shape take" in told(alike)[1]
+
+
+TINY: dict[str, Any] = {
+    "data": {"synthetic": {"users": 60, "items": 40, "mean_history": 12}},
+    "prompt": {"history": 3, "windows": 2},
+    "base": {"width": 16, "layers": 2, "vocabulary": 300},
+    "attacks": {"names": ["loss", "list_hit", "gradient_norm"], "lead": "loss"},
+}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"base": {"family": "sasrec", "width": 16, "layers": 2}}, {"target": {"source": "recommender"}}]
+)
+def test_what_a_machine_was_measured_to_do_replaces_the_guess(
+    store: Store, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("mia_core.throughput.LONG_ENOUGH", 0.05)
+    document = TINY | changes if not changes else {"data": TINY["data"], **changes}
+    experiment, runtime = parse_experiment(document), Runtime(device="cpu", threads=1)
+    assert measured_rates(store, experiment, runtime) is None
+    key = measure(experiment, store, runtime)
+    rates, guessed = measured_rates(store, experiment, runtime), estimate.Rates.guessed(experiment)
+    assert rates is not None
+    assert [entry.key for entry in store.entries()] == [key], "of what was measured nothing else is kept"
+    learned = ["rating"] if experiment.kind == "recommender" else ["train", "distil", "observe", "answer_bytes"]
+    learned += ["write", "gradient"] if not changes else []
+    for name in learned:
+        assert 0 < getattr(rates, name) != getattr(guessed, name), name
+    summary = {"users": 60, "items": 40, "interactions": 720}
+    found = forecast(store, experiment, summary, [], runtime)
+    assert found.measured
+    assert found.stages == estimate.plan(experiment, summary, rates)
+    assert found.money(36.0) == pytest.approx(found.seconds / 100)
+    # It is made once; another shape, and another machine, are measured for themselves.
+    assert measure(experiment, store, runtime) == key
+    larger = experiment.model_copy(update={"prompt": experiment.prompt.model_copy(update={"windows": 1, "history": 5})})
+    assert measured_rates(store, larger, runtime) is None
+    monkeypatch.setattr("mia_core.capacity.device_kind", lambda: "another machine")
+    assert measured_rates(store, experiment, runtime) is None
+
+
+def test_an_old_measurement_is_made_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mia_core.throughput.LONG_ENOUGH", 0.05)
+    experiment, runtime = parse_experiment({"data": TINY["data"], "target": {"source": "recommender"}}), Runtime()
+    old = (datetime.now(UTC) - FRESH).isoformat()
+    store.build(throughput_key(experiment, runtime), "throughput", lambda folder: None, created=old)
+    assert measured_rates(store, experiment, runtime) is None
+    measure(experiment, store, runtime)
+    assert measured_rates(store, experiment, runtime) is not None
+
+
+def test_a_placebo_without_a_core_of_its_own_is_waited_for() -> None:
+    experiment = parse_experiment({})
+    beside = estimate.Rates.guessed(experiment)
+    seconds = {
+        wait: sum(s.seconds for s in estimate.plan(experiment, SUMMARY, dataclasses.replace(beside, beside=wait)))
+        for wait in (None, 1.0, 3.0)
+    }
+    alone = parse_experiment({"evaluation": {"placebo": False}})
+    plain = sum(stage.seconds for stage in estimate.plan(alone, SUMMARY, beside))
+    assert seconds[1.0] == pytest.approx(plain, rel=0.2)
+    assert 1.5 * plain < seconds[None] < 2 * plain
+    assert seconds[3.0] > seconds[None]
 
 
 def needed(document: dict[str, object], summary: dict[str, int] = SUMMARY) -> float:

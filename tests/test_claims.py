@@ -96,7 +96,7 @@ def test_the_blind_gate_sees_everything_in_which_members_could_differ(difference
     elif difference == "items":
         frame = frame.with_columns(exchanged_items(run))
         run.__dict__.pop("events", None)
-    run.interactions = replace(run.interactions, frame=frame)
+    run.interactions = replace(run.interactions, table=frame)
     gate = gates_of(run)["blind"]
     assert gate.passed == (not told_by)
     assert told_by in gate.sentence

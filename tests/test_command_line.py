@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -392,3 +393,23 @@ def test_methods_are_explained_without_an_audit(run: Callable[..., Ran]) -> None
     listed = run("methods", "--search", "gradient").out
     assert "gradient_norm" in listed
     assert "zlib" not in listed
+
+
+def test_a_plan_tells_time_memory_and_money_before_anything_is_launched(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIA_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("mia_core.throughput.LONG_ENOUGH", 0.05)
+    config = tmp_path / "tiny.toml"
+    config.write_text(TINY)
+    told = run("plan", config, "--price", "3600", "--device", "cpu", "--threads", "1")
+    assert told.code == 0, told.err
+    for words in ("Train the audited model (target)", "All stages", "was measured to do", "Memory: about"):
+        assert words in told.out
+    seconds = sum(float(figure) for figure in re.findall(r"(\d+\.\d) *$", told.out, re.MULTILINE))
+    money = float(told.out.partition("Money: about ")[2].split()[0])
+    # At one a second a plan costs its seconds, which the table rounds.
+    assert money == pytest.approx(seconds, abs=1.0)
+    again = run("plan", config, "--device", "cpu", "--threads", "1", "--set", "target.training.epochs=1000")
+    assert "Money" not in again.out
+    assert again.out != told.out

@@ -91,10 +91,14 @@ def test_an_outdated_example_is_replaced_and_an_own_audit_is_not(store: Store) -
     (folder / "users.parquet").unlink()
     example.install(store)
     assert (folder / "users.parquet").is_file()
-    (folder / example.MARK).unlink()
-    (folder / "mine.txt").write_text("as somebody ran it")
+
+    def own(copy: Path) -> None:
+        (copy / example.MARK).unlink()
+        (copy / "mine.txt").write_text("as somebody ran it")
+
+    store.alter(key, own)
     example.install(store)
-    assert (folder / "mine.txt").is_file()
+    assert ((store.find(key) or Path()) / "mine.txt").is_file()
 
 
 def test_a_damaged_file_is_named(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

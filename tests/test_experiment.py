@@ -9,7 +9,7 @@ from mia_core.attacks.catalogue import ATTACKS
 from mia_core.data.formats import FORMATS
 from mia_core.data.prompts import PROMPT_STYLES
 from mia_core.errors import ConfigError
-from mia_core.experiment import Experiment, load_experiment, parse_experiment
+from mia_core.experiment import Experiment, load_experiment, parse_experiment, read_experiment, to_toml
 from mia_core.keys import content_key
 from mia_core.models.llm.families import FAMILIES
 from mia_core.ui.forms import help_texts
@@ -28,11 +28,36 @@ ROOT = Path(__file__).parents[1]
         ({"attacks": {"lead": "shadow_classifier"}}, "must be one of the attacks in names"),
         ({"target": {"source": "own"}}, "path is empty"),
         ({"data": {"source": "file"}}, "path is empty"),
+        ({"data": {"columns": {"user": "u"}}}, "data.columns.item is missing"),
+        ({"attacks": {"settings": {"min_k": 3}}}, "attacks.settings.min_k is 3, but it is a section"),
+        ({"recommender": {"l2": float("inf")}}, "recommender.l2 is inf: input should be a finite number"),
+        ({"seed": "9" * 5_000}, " … "),
     ],
 )
 def test_a_wrong_setting_is_named_with_the_way_out(document: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         parse_experiment(document)
+
+
+@pytest.mark.parametrize("value", ["[" * 5_000, "9" * 5_000, "{a=" * 2_000, "[" * 30 + "]" * 30])
+def test_toml_that_no_config_is_like_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="this is not TOML"):
+        read_experiment(f"seed = {value}")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        # What this section's fields start from by themselves, which is not what this section starts from here.
+        {"distillation": {"phase_one": {"epochs": 6, "learning_rate": 2e-3}}},
+        {"distillation": {"student": {}}},
+        {"name": "\x7f\x00\u2028 é"},
+    ],
+)
+def test_a_config_comes_back_from_its_toml(document: dict[str, object]) -> None:
+    experiment = parse_experiment(document)
+    assert experiment != Experiment()
+    assert read_experiment(to_toml(experiment)) == experiment
 
 
 def test_every_setting_is_part_of_the_key() -> None:

@@ -212,7 +212,7 @@ def test_what_counts_as_liked_is_settled_by_third_parties(opened: Callable[..., 
     run = opened(prompt={"style": "like_dislike", "history": 4})
     public = pl.col("user").is_in(run.split.users(Role.PUBLIC))
     ratings = pl.when(public).then(4.0).otherwise(1.0).alias("rating")
-    run.interactions = replace(run.interactions, frame=run.interactions.frame.with_columns(ratings))
+    run.interactions = replace(run.interactions, table=run.interactions.frame.with_columns(ratings))
     assert run.writer.liked_from == 4
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from mia_core import __version__
 from mia_core.command_line.show_audits import (
     ProgressBars,
 )
-from mia_core.errors import Cancelled, DataError
+from mia_core.errors import Cancelled, DataError, shortened
 
 if TYPE_CHECKING:
     from mia_core.report.forgetting import ForgettingResult
@@ -35,6 +36,14 @@ LARGEST_TEXT = 1_000_000
 Json = Annotated[Path | None, typer.Option("--json", metavar="PATH", help="Also write all figures and users as JSON.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where models run; no setting of the audit.")]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="CPU threads; 0 leaves it to the machine.")]
+RuntimeSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--runtime",
+        metavar="FIELD=VALUE",
+        help="Where and on what it runs, such as backend=ray, address=HOST:6379, gpus_per_task=1, processes=2. Repeatable.",
+    ),
+]
 Source = Annotated[
     Path | None, typer.Option("--data", metavar="PATH", help="A file or folder, instead of the config's.")
 ]
@@ -77,8 +86,8 @@ def overrides(data: Path | None, settings: list[str] | None) -> list[str]:
     """The settings of a command line, its data first."""
     if data is None:
         return list(settings or [])
-    if not data.exists():
-        raise DataError(f"--data {str(data)!r}: there is no such file or folder")
+    if not os.path.exists(data):
+        raise DataError(f"--data {shortened(str(data))!r}: there is no such file or folder")
     path = json.dumps(str(data.resolve()), ensure_ascii=False)
     return ["data.source=file", f"data.path={path}", *(settings or [])]
 
@@ -99,6 +108,7 @@ def lines_of_file(path: Path, option: str, what: str) -> list[str]:
 
 def write_json(store: Store, result: AuditResult, path: Path | None) -> None:
     """Writes all figures and users of an audit, where a file is asked for."""
+    from mia_core import journal
     from mia_core.report.export import metrics_document, write_document
     from mia_core.report.follow_ups import follow_ups
     from mia_core.report.results import read_table
@@ -106,26 +116,33 @@ def write_json(store: Store, result: AuditResult, path: Path | None) -> None:
     folder = store.find(result.key)
     if path is not None and folder is not None:
         write_document(path, metrics_document(result, read_table(folder, "users"), follow_ups(store, result)))
+        journal.note(store.home, "report exported", audit=result.key, file="audit.json", users="ids")
 
 
 def show_comparison_of_defenses(folder: Path, json_path: Path | None) -> None:
     """Shows a finished comparison of defences, and writes it where a file is asked for."""
+    from mia_core import journal
     from mia_core.command_line.show_defending import show_defenses
     from mia_core.report.defending import defense_document, read_defenses, read_trade
     from mia_core.report.export import write_document
+    from mia_core.store import home_folder
 
     found, figures = read_defenses(folder), read_trade(folder)
     show_defenses(Console(), found, figures)
     if json_path is not None:
         write_document(json_path, defense_document(found, figures))
+        journal.note(home_folder(), "table exported", key=found.key)
 
 
 def show_check_of_forgetting(found: ForgettingResult, json_path: Path | None) -> None:
     """Shows a finished check of forgetting, and writes it where a file is asked for."""
+    from mia_core import journal
     from mia_core.command_line.show_forgetting import show_forgetting
     from mia_core.report.export import write_document
     from mia_core.report.forgetting import forgetting_document
+    from mia_core.store import home_folder
 
     show_forgetting(Console(), found)
     if json_path is not None:
         write_document(json_path, forgetting_document(found))
+        journal.note(home_folder(), "table exported", key=found.key)

@@ -57,6 +57,7 @@ def lookup(
     threads: Threads = 0,
 ) -> None:
     """Was this person's data used? The evidence for one user, or for a pasted history."""
+    from mia_core import journal
     from mia_core.report.lookup import find_audit, lookup_user
     from mia_core.report.results import read_result
 
@@ -66,6 +67,7 @@ def lookup(
         _check_letter(letter, attack)
     store = open_store()
     entry = find_audit(store, audit)
+    journal.note(store.home, "looked up", audit=entry.key, **_person(store, user))
     if history is not None:
         if attack is not None:
             raise ConfigError("--attack goes with a USER id; a history is judged by the attack that leads the report")
@@ -92,6 +94,13 @@ def _lookup_history(
         return lookup_history(key, lines, store, progress, Runtime(device=device, threads=threads))
 
 
+def _person(store: Store, user: str | None) -> dict[str, str]:
+    """What stands for a person in the log; a pasted history is nobody's whom the log could name."""
+    from mia_core import journal
+
+    return {} if user is None else {"person": journal.person(store.home, user)}
+
+
 def _check_letter(path: Path, attack: str | None) -> None:
     from mia_core.report.export import check_destination
 
@@ -105,6 +114,7 @@ def _check_letter(path: Path, attack: str | None) -> None:
 def _write_letter(
     store: Store, key: str, found: LookupResult | None, user: str, path: Path, language: Literal["en", "de", "fr", "es"]
 ) -> None:
+    from mia_core import journal
     from mia_core.report.export import write_file
     from mia_core.report.letter import Office, as_text, compose_letter, find_subject, letter_pdf
     from mia_core.report.results import read_result
@@ -116,6 +126,7 @@ def _write_letter(
     written = compose_letter(told, read_result(folder), language, Office(), subject=user)
     pdf = path.suffix.lower() == ".pdf"
     write_file(path, letter_pdf(written, SealingKey(store.home)) if pdf else as_text(written).encode())
+    journal.note(store.home, "letter exported", audit=key, **_person(store, user or None))
     typer.echo(f"Written: {printable(str(path))}")
 
 
@@ -137,12 +148,15 @@ def cohort(
     store = open_store()
     entry = find_audit(store, audit)
     lines = lines_of_file(ids, "IDS.txt", "user id")
+    from mia_core import journal
     from mia_core.cohort import cohort_document, judge_cohort
 
+    journal.note(store.home, "list looked up", audit=entry.key, people=len(lines))
     found, result = judge_cohort(store, entry.key, lines), read_result(entry.path)
     show_cohort(Console(), found, result)
     if json_path is not None:
         write_document(json_path, cohort_document(found, result))
+        journal.note(store.home, "table exported", audit=entry.key)
 
 
 @application.command()
@@ -209,6 +223,7 @@ def without(
     threads: Threads = 0,
 ) -> None:
     """Which interactions make a person look like a member? The score without each of them in turn."""
+    from mia_core import journal
     from mia_core.command_line.show_inspecting import show_without
     from mia_core.experiment import Runtime
     from mia_core.report.lookup import find_audit
@@ -217,6 +232,7 @@ def without(
 
     store = open_store()
     entry = find_audit(store, audit)
+    journal.note(store.home, "looked up", audit=entry.key, **_person(store, user))
     with progress_bars() as progress:
         found = score_without_each(entry.key, user, store, progress, Runtime(device=device, threads=threads))
     show_without(Console(), found, read_result(entry.path))

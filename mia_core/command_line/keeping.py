@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,7 +22,7 @@ from mia_core.command_line.show_audits import (
     printable,
     show_report,
 )
-from mia_core.errors import Cancelled, ConfigError, DataError, NotFound
+from mia_core.errors import Cancelled, ConfigError, DataError, NotFound, StoreError
 
 if TYPE_CHECKING:
     from mia_core.store import Entry, Store
@@ -76,6 +77,7 @@ def _write_report(
 ) -> None:
     if not any(wanted.values()):
         return
+    from mia_core import journal
     from mia_core.report.export import write_file
     from mia_core.report.finished import read_finished
     from mia_core.report.package import exported, sealed_package
@@ -87,6 +89,7 @@ def _write_report(
     for name, path in wanted.items():
         if path is not None:
             write_file(path, files[name]())
+            journal.note(store.home, "report exported", audit=key, file=name, users=annex)
             typer.echo(f"Written: {printable(str(path))}")
 
 
@@ -140,6 +143,7 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
 ) -> None:
     """Delete an audit, a comparison, a check or a saved data set, with everything that nothing else rests on."""
+    from mia_core import journal
     from mia_core.data import library
     from mia_core.report.lookup import find_finished
     from mia_core.report.removal import remove_audit, remove_data_set, remove_defenses, remove_forgetting
@@ -152,11 +156,37 @@ def remove(
         raise Cancelled("nothing was deleted")
     if audit is not None:
         kinds = {"defenses": remove_defenses, "forgetting": remove_forgetting}
-        typer.echo(
-            f"Deleted, with {kinds.get(entry.kind, remove_audit)(store, entry.key) - 1} parts that nothing else rests on."
-        )
+        gone = kinds.get(entry.kind, remove_audit)(store, entry.key) - 1
+        typer.echo(f"Deleted, with {gone} parts that nothing else rests on.")
     else:
-        typer.echo(f"Deleted, with {remove_data_set(store, entry.key)} audits of it.")
+        gone = remove_data_set(store, entry.key)
+        typer.echo(f"Deleted, with {gone} audits of it.")
+    journal.note(store.home, f"{journal.KINDS[entry.kind]} deleted", key=entry.key, with_it=gone)
+
+
+@application.command("check-store")
+def check_store(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set aside what is damaged; what needs it makes it again.")
+    ] = False,
+) -> None:
+    """Read everything in the store anew: is it as it was written? Exit code 0 only if nothing damaged is left."""
+    from mia_core.store import Store, homes
+
+    counts = Counter[str]()
+    for home in homes():
+        for checked in Store(home).check(repair=repair):
+            counts[checked.state] += 1
+            if checked.state == "damaged":
+                what = checked.kind or "unknown"
+                typer.echo(f"Damaged: {printable(checked.key[:12])} ({printable(what)}): {printable(checked.fault)}")
+    old = counts["not verifiable"]
+    earlier = f", {old} not verifiable (an earlier version noted no hashes)" if old else ""
+    typer.echo(f"{counts.total()} artifacts: {counts['sound']} sound, {counts['damaged']} damaged{earlier}.")
+    if counts["damaged"] and not repair:
+        raise StoreError("the store holds damaged artifacts; 'check-store --repair' sets them aside")
+    if counts["damaged"]:
+        typer.echo("What was damaged is set aside. Run the audits in question again: the rest is kept.")
 
 
 def _saved_data(saved: Sequence[Entry], name: str) -> Entry:

@@ -1,9 +1,9 @@
-"""Commands that run something: the demonstration, audits, studies, defences, checks of forgetting."""
+"""Commands that run something, or plan it: the demonstration, audits, studies, defences, checks of forgetting."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.console import Console
 from mia_core.command_line.application import (
     Device,
     Json,
+    RuntimeSettings,
     Settings,
     Source,
     Threads,
@@ -29,16 +30,19 @@ from mia_core.command_line.show_audits import (
 from mia_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mia_core.experiment import Experiment
+    from mia_core.experiment import Experiment, Runtime
 
 
 @application.command()
-def demo(json_path: Json = None, device: Device = "auto", threads: Threads = 0) -> None:
+def demo(
+    json_path: Json = None, device: Device = "auto", threads: Threads = 0, runtime: RuntimeSettings = None
+) -> None:
     """Audit the built-in data: a small model, trained here, in about a minute."""
-    from mia_core.experiment import Experiment, load_experiment
+    from mia_core.experiment import Experiment, load_experiment, runtime_of_machine
 
     config = Path(__file__).parents[2] / "assets" / "demo.toml"
-    _audit(load_experiment(config) if config.is_file() else Experiment(name="Demo"), json_path, device, threads)
+    experiment = load_experiment(config) if config.is_file() else Experiment(name="Demo")
+    _audit(experiment, json_path, runtime_of_machine(runtime or (), device=device, threads=threads))
 
 
 @application.command()
@@ -49,11 +53,48 @@ def audit(
     json_path: Json = None,
     device: Device = "auto",
     threads: Threads = 0,
+    runtime: RuntimeSettings = None,
 ) -> None:
     """Run an audit, or find it in the store. Run it again after a stop: finished stages are kept."""
-    from mia_core.experiment import load_experiment
+    from mia_core.experiment import load_experiment, runtime_of_machine
 
-    _audit(load_experiment(config, overrides(data, settings)), json_path, device, threads)
+    on = runtime_of_machine(runtime or (), device=device, threads=threads)
+    _audit(load_experiment(config, overrides(data, settings)), json_path, on)
+
+
+@application.command()
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A .toml file; see the ones in assets/.")],
+    data: Source = None,
+    settings: Settings = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, metavar="MONEY", help="What this machine costs an hour, in any currency.")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """What an audit would take here, before it is launched: time, memory and, given a price, money.
+
+    Where no finished audit of its shape tells, this machine is measured first, in some seconds.
+    """
+    from mia_core.capacity import forecast, memory, past_audits
+    from mia_core.command_line.show_plans import show_plan
+    from mia_core.example import audit_keys
+    from mia_core.experiment import Runtime, load_experiment
+    from mia_core.stages import open_interactions
+
+    experiment, store = load_experiment(config, overrides(data, settings)), open_store()
+    runtime = Runtime(device=device, threads=threads)
+    summary = open_interactions(experiment.data, experiment.seed, store).summary()
+    past = past_audits(store, set(audit_keys()))
+    found = forecast(store, experiment, summary, past, runtime)
+    if not found.measured and experiment.base.source != "hub":
+        from mia_core.throughput import measure
+
+        with progress_bars() as progress:
+            measure(experiment, store, runtime, progress)
+        found = forecast(store, experiment, summary, past, runtime)
+    show_plan(Console(), experiment, found, memory(experiment, summary), price)
 
 
 @application.command()
@@ -73,11 +114,13 @@ def study(
     json_path: Json = None,
     device: Device = "auto",
     threads: Threads = 0,
+    runtime: RuntimeSettings = None,
     show_list: Annotated[bool, typer.Option("--list", help="Show the presets.")] = False,
 ) -> None:
     """Vary one setting of an audit, or cross two. Run it again after a stop: finished audits are kept."""
+    from mia_core import journal
     from mia_core.command_line.show_studies import show_presets, show_study
-    from mia_core.experiment import Runtime
+    from mia_core.experiment import runtime_of_machine
     from mia_core.report.export import check_destination, write_document
     from mia_core.report.lookup import find_audit
     from mia_core.report.repeats import find_repeats
@@ -88,6 +131,7 @@ def study(
     if show_list:
         show_presets(Console(), {name: load_study(name) for name in presets()})
         return
+    on = runtime_of_machine(runtime or (), device=device, threads=threads)
     if (name is None) == (repeat is None):
         raise ConfigError("study: give a preset (study --list shows them), a .toml file, or --repeat AUDIT")
     if repeat is not None and (data or settings):
@@ -100,14 +144,16 @@ def study(
         store = open_store()
         result = read_result(find_audit(store, str(repeat)).path)
         chosen = repetition(result, find_repeats(store, result))
-    with progress_bars() as progress:
-        done = run_study(chosen, store, progress, Runtime(device=device, threads=threads))
+    with journal.work(store.home, "study") as finished, progress_bars() as progress:
+        done = run_study(chosen, store, progress, on)
+        finished(key=done.key)
     folder = store.find(done.key)
     assert folder is not None, "it was finished a moment ago"  # noqa: S101
     tables = {name: read_study_table(folder, name) for name in STUDY_TABLES}
     show_study(Console(), done, tables)
     if json_path is not None:
         write_document(json_path, study_document(done, tables))
+        journal.note(store.home, "table exported", key=done.key)
 
 
 @application.command()
@@ -133,12 +179,14 @@ def defend(
     json_path: Json = None,
     device: Device = "auto",
     threads: Threads = 0,
+    runtime: RuntimeSettings = None,
     show_list: Annotated[bool, typer.Option("--list", help="Show which defences would be tried.")] = False,
 ) -> None:
     """Try what would close a leak: each defence audited by an attacker who knows it, beside what it costs."""
+    from mia_core import journal
     from mia_core.command_line.show_defending import show_panel
     from mia_core.defending import parse_defending, refused_of_panel, run_defending
-    from mia_core.experiment import Runtime, load_experiment
+    from mia_core.experiment import load_experiment, runtime_of_machine
     from mia_core.report.export import check_destination
 
     experiment = load_experiment(config, overrides(data, settings))
@@ -146,6 +194,7 @@ def defend(
     if show_list:
         show_panel(Console(), panel)
         return
+    on = runtime_of_machine(runtime or (), device=device, threads=threads)
     titles = [tried.title for tried, _ in panel]
     for title in only or []:
         if title not in titles:
@@ -163,8 +212,9 @@ def defend(
         }
     )
     store = open_store()
-    with progress_bars() as progress:
-        done = run_defending(defending, store, progress, Runtime(device=device, threads=threads))
+    with journal.work(store.home, "comparison of defences") as finished, progress_bars() as progress:
+        done = run_defending(defending, store, progress, on)
+        finished(key=done.key)
     folder = store.find(done.key)
     assert folder is not None, "it was finished a moment ago"  # noqa: S101
     show_comparison_of_defenses(folder, json_path)
@@ -199,11 +249,13 @@ def forget(
     json_path: Json = None,
     device: Device = "auto",
     threads: Threads = 0,
+    runtime: RuntimeSettings = None,
     show_list: Annotated[bool, typer.Option("--list", help="Show the ways to forget that this target allows.")] = False,
 ) -> None:
     """Has a model that was told to forget somebody forgotten them? Compared with models that never saw them."""
+    from mia_core import journal
     from mia_core.command_line.show_forgetting import show_methods
-    from mia_core.experiment import Runtime
+    from mia_core.experiment import runtime_of_machine
     from mia_core.forgetting import load_forgetting, run_forgetting
     from mia_core.report.export import check_destination
 
@@ -216,17 +268,18 @@ def forget(
     if show_list:
         show_methods(Console(), document.chosen)
         return
+    on = runtime_of_machine(runtime or (), device=device, threads=threads)
     if json_path is not None:
         check_destination(json_path)
-    with progress_bars() as progress:
-        done = run_forgetting(document, open_store(), progress, Runtime(device=device, threads=threads))
+    store = open_store()
+    with journal.work(store.home, "check of forgetting") as finished, progress_bars() as progress:
+        done = run_forgetting(document, store, progress, on)
+        finished(key=done.key)
     show_check_of_forgetting(done, json_path)
 
 
-def _audit(
-    experiment: Experiment, json_path: Path | None, device: Literal["auto", "cpu", "cuda"], threads: int
-) -> None:
-    from mia_core.experiment import Runtime
+def _audit(experiment: Experiment, json_path: Path | None, runtime: Runtime) -> None:
+    from mia_core import journal
     from mia_core.report.export import check_destination
     from mia_core.report.follow_ups import follow_ups
     from mia_core.report.repeats import find_repeats
@@ -234,9 +287,10 @@ def _audit(
     if json_path is not None:
         check_destination(json_path)
     store = open_store()
-    with progress_bars() as progress:
+    with journal.work(store.home, "audit") as finished, progress_bars() as progress:
         from mia_core.pipeline import run_audit
 
-        result = run_audit(experiment, store, progress, Runtime(device=device, threads=threads))
+        result = run_audit(experiment, store, progress, runtime)
+        finished(key=result.key)
     show_report(Console(), result, find_repeats(store, result), follow_ups(store, result))
     write_json(store, result, json_path)

@@ -13,6 +13,7 @@ from rich.text import Text
 from mia_core.command_line.show_audits import KEY_SHOWN, printable
 from mia_core.defending import Tried
 from mia_core.report.defending import DefenseResult, Row, by_defense, onion_sentences, recommendation
+from mia_core.report.wording import erased_sentence
 
 WIDE = 110
 """Columns of a terminal in which all figures fit."""
@@ -22,6 +23,8 @@ def show_defenses(console: Console, result: DefenseResult, figures: pl.DataFrame
     """One row for each defence: what leaks to the adaptive attacker, to the one of before, and what it costs."""
     wide = not console.is_terminal
     console.print(Text(printable(result.name), style="bold"), Text(result.key[:KEY_SHOWN], style="dim"))
+    if result.erased:
+        console.print(Text(erased_sentence(result.erased)), soft_wrap=wide)
     seeds = "1 seed" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
     table = Table(
         box=box.SIMPLE,

@@ -19,6 +19,7 @@ from mia_core.report.forgetting import (
     percent,
     verdict_sentences,
 )
+from mia_core.report.wording import erased_sentence
 
 if TYPE_CHECKING:
     from mia_core.models.llm.unlearning import Unlearning
@@ -30,6 +31,8 @@ def show_forgetting(console: Console, result: ForgettingResult) -> None:
     """Who was forgotten, a row for each way to forget, and each verdict in words."""
     wide = not console.is_terminal
     console.print(Text(printable(result.name), style="bold"), Text(result.key[:KEY_SHOWN], style="dim"))
+    if result.erased:
+        console.print(Text(erased_sentence(result.erased)), soft_wrap=wide)
     told = result.unit.say(
         f"{result.forgotten:,} of {result.members:,} members are to be forgotten. Models that were told to are compared with "
         f"models that were trained without them, {result.seeds} of each."

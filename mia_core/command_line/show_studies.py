@@ -10,6 +10,7 @@ from rich.text import Text
 
 from mia_core.command_line.show_audits import KEY_SHOWN, printable
 from mia_core.report.studies import StudyResult, metric_title, modality_sentences
+from mia_core.report.wording import erased_sentence
 from mia_core.study import Study
 
 
@@ -17,6 +18,8 @@ def show_study(console: Console, result: StudyResult, tables: dict[str, pl.DataF
     """The question, one row for each point and attack, what differs between seeds, what failed."""
     wide = not console.is_terminal
     console.print(Text(printable(result.name), style="bold"), Text(result.key[:KEY_SHOWN], style="dim"))
+    if result.erased:
+        console.print(Text(erased_sentence(result.erased)), soft_wrap=wide)
     console.print(Text(printable(result.summary)), soft_wrap=wide)
     figures = tables["figures"]
     shown = [*result.metrics, *(m for m in ("hit_rate_at_10", "loss_gap") if m in figures["metric"])]

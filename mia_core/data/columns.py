@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from mia_core.data.tables import Table, Wanted, read_rows
+from mia_core.data.tables import RowsOnDisk, Table, Wanted, many_rows, read_rows, rows_on_disk
 from mia_core.errors import DataError
 
 SESSIONS = ("session", "sessionid", "session_id")
@@ -72,8 +72,9 @@ def _plain(name: str) -> str:
 
 def interactions_frame(
     table: Table, mapping: Mapping, notes: list[str], prepare: Wanted = lambda rows: rows, limit: int | None = None
-) -> pl.DataFrame:
-    """line, user, item, and where mapped rating and timestamp (or position), as `validate` wants them.
+) -> pl.DataFrame | RowsOnDisk:
+    """line, user, item, and where mapped rating and timestamp (or position), as `validate` wants them; on disk where there
+    are too many.
 
     Args:
         notes: what was assumed is added here.
@@ -94,6 +95,8 @@ def interactions_frame(
             found.append(_number(time, "position", kinds) if ordered else _time(time, parts, kinds))
         return found
 
+    if limit is None and many_rows(table):
+        return _read_on_disk(table, prepare, readings)
     return _read(table, prepare, readings, limit=limit)
 
 
@@ -117,7 +120,7 @@ def as_text(raw: pl.DataFrame, name: str, alias: str) -> pl.Series:
     """
     reading = _text(name, alias, raw.schema)
     frame = reading.apply(raw.lazy()).select("line", *reading.columns()).collect()
-    reading.check(frame, lambda line: raw.row(by_predicate=pl.col("line") == line, named=True)[name])
+    reading.check(frame.lazy(), lambda line: raw.row(by_predicate=pl.col("line") == line, named=True)[name])
     return frame[alias]
 
 
@@ -143,10 +146,10 @@ class _Reading:
         wrong = [bad.alias(f"{self.alias} {i}") for i, (_, bad) in enumerate(self.wrong)]
         return [_step(self.alias, "read").alias(self.alias), *wrong]
 
-    def check(self, frame: pl.DataFrame, field: Callable[[int], Any]) -> None:
+    def check(self, rows: pl.LazyFrame, field: Callable[[int], Any]) -> None:
         """Raises the first complaint that applies to any row; `field` gives what a line of the file holds."""
         for i, (complaint, _) in enumerate(self.wrong):
-            bad = frame.filter(pl.col(f"{self.alias} {i}"))
+            bad = rows.filter(pl.col(f"{self.alias} {i}")).select("line").collect(engine="streaming")
             if bad.height:
                 line = int(bad["line"][0])
                 value = field(line)
@@ -166,6 +169,23 @@ def _read(
     limit: int | None = None,
     distinct: bool = False,
 ) -> pl.DataFrame:
+    wanted, used = _wanted(prepare, readings, distinct=distinct)
+    frame = read_rows(table, limit, wanted)
+    _check(frame.lazy(), used, table, limit, prepare)
+    return frame.select("line", *(reading.alias for reading in used))
+
+
+def _read_on_disk(table: Table, prepare: Wanted, readings: Callable[[pl.Schema], list[_Reading]]) -> RowsOnDisk:
+    wanted, used = _wanted(prepare, readings)
+    found = rows_on_disk(table, wanted)
+    _check(found.rows, used, table, None, prepare)
+    return RowsOnDisk(found.rows.select("line", *(reading.alias for reading in used)), found.folder)
+
+
+def _wanted(
+    prepare: Wanted, readings: Callable[[pl.Schema], list[_Reading]], *, distinct: bool = False
+) -> tuple[Wanted, list[_Reading]]:
+    """What is wanted of a table, and the readings that it is made of: these are known once it was asked for."""
     used: list[_Reading] = []
 
     def wanted(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -176,17 +196,19 @@ def _read(
         rows = rows.select("line", *(column for reading in used for column in reading.columns()))
         return rows.unique([reading.alias for reading in used], keep="first", maintain_order=True) if distinct else rows
 
+    return wanted, used
+
+
+def _check(rows: pl.LazyFrame, used: list[_Reading], table: Table, limit: int | None, prepare: Wanted) -> None:
     def field(name: str, line: int) -> Any:
         return read_rows(table, limit, lambda rows: prepare(rows).filter(line=line).select(name).head(1)).item()
 
-    frame = read_rows(table, limit, wanted)
     for reading in used:
-        reading.check(frame, partial(field, reading.name))
-    return frame.select("line", *(reading.alias for reading in used))
+        reading.check(rows, partial(field, reading.name))
 
 
 def _text(name: str, alias: str, kinds: pl.Schema) -> _Reading:
-    values, kind = pl.col(name), kinds[name]
+    values, kind = pl.col(name), _kind(name, alias, kinds)
     if kind == pl.Binary:
         raise DataError(f"column {name!r} holds bytes, not text; save it as text in UTF-8, or choose another column")
     text = values.cast(pl.String)
@@ -213,10 +235,20 @@ def _number(name: str, alias: str, kinds: pl.Schema) -> _Reading:
     )
 
 
+def _kind(name: str, what: str, kinds: pl.Schema) -> pl.DataType:
+    if name not in kinds:
+        found = ", ".join(repr(other[:40]) for other in list(kinds)[:20] if other != "line")
+        raise DataError(
+            f"there is no column {name!r} for the {what} (found {found}); check that the file has the layout that was chosen, "
+            "or say which column holds what"
+        )
+    return kinds[name]
+
+
 def _given(name: str, alias: str, kinds: pl.Schema) -> list[pl.Expr]:
     """A column whose empty fields are null."""
     values = pl.col(name)
-    filled = values.str.strip_chars().replace("", None) if kinds[name] == pl.String else values
+    filled = values.str.strip_chars().replace("", None) if _kind(name, alias, kinds) == pl.String else values
     return [filled.alias(f"{alias} given")]
 
 
@@ -230,7 +262,7 @@ def _parts_of_a_second(table: Table, name: str, prepare: Wanted, notes: list[str
     def wanted(rows: pl.LazyFrame) -> pl.LazyFrame:
         rows = prepare(rows)
         kinds = rows.collect_schema()
-        if kinds[name] in (pl.Datetime, pl.Date):
+        if _kind(name, "time", kinds) in (pl.Datetime, pl.Date):
             return rows.select(dates=pl.lit(None), typical=pl.lit(None)).head(1)
         dates = pl.col(name).str.contains(r"^\s*\d{4}-\d\d-\d\d").any() if kinds[name] == pl.String else pl.lit(False)
         rows = _number(name, "time", kinds).apply(rows)

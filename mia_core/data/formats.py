@@ -6,6 +6,7 @@ the reading with its line; nothing is guessed. Ids are text, always.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from mia_core.data.columns import Mapping, as_text, guess_columns, interactions_
 from mia_core.data.interactions import Interactions, validate
 from mia_core.data.published import FORMATS
 from mia_core.data.tables import column_names, open_table, read_rows
-from mia_core.errors import ConfigError, DataError
+from mia_core.errors import ConfigError, DataError, shortened
 
 if TYPE_CHECKING:
     from mia_core.experiment import Columns
@@ -88,8 +89,9 @@ def recognise(path: Path) -> str:
 
 
 def _check_exists(path: Path) -> None:
-    if not (path.is_file() or path.is_dir()):
-        raise DataError(f"data.path is {str(path)!r}; there is no such file or folder; check the spelling")
+    # A name that no disk takes is no error here.
+    if not os.path.exists(path):
+        raise DataError(f"data.path is {shortened(str(path))!r}; there is no such file or folder; check the spelling")
 
 
 def _main_and_titles(path: Path) -> tuple[Path, Path | None]:

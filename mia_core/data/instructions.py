@@ -8,11 +8,11 @@ import polars as pl
 
 from mia_core.errors import DataError
 
-RECORD = re.compile(
-    r"User Preference:(?P<liked>.*?)\s*\nUser Unpreference:(?P<disliked>.*?)\s*\n"
-    r"Whether the user will like the target \w+ (?P<target>.*)\?\s*",
-    re.DOTALL | re.IGNORECASE,
-)
+HEADS = [
+    re.compile(head, re.IGNORECASE)
+    for head in (r"User Preference:", r"\nUser Unpreference:", r"\nWhether the user will like the target \w+ ")
+]
+"""What the three parts of a record begin with. Each is looked for once, as one pattern would try every way to cut a text."""
 SCHEMA = {"line": pl.UInt32, "user": pl.String, "item": pl.String, "title": pl.String, "rating": pl.Float64,
           "position": pl.Int64}  # fmt: skip
 
@@ -26,6 +26,12 @@ def histories(rows: pl.LazyFrame) -> pl.LazyFrame:
     Raises:
         DataError: a record does not hold both lists and a title with its answer.
     """
+    names = rows.collect_schema().names()
+    if missing := [name for name in ("input", "output") if name not in names]:
+        raise DataError(
+            f"there is no {missing[0]!r} in the records; instruction records have instruction, input and output: choose another "
+            "layout"
+        )
     found: list[tuple[int, str, str, str, float, int]] = []
     window: dict[str, float] = {}
     user, position = "", 0
@@ -50,16 +56,28 @@ def _continues(shown: dict[str, float], window: dict[str, float]) -> bool:
 
 
 def _record(line: int, text: str | None, output: str | None) -> tuple[dict[str, float], str, float]:
-    parts = RECORD.fullmatch(text or "")
+    parts = _parts(text or "")
     answer = {"yes": 1.0, "no": 0.0}.get((output or "").strip().rstrip(".").casefold())
-    if parts is None or answer is None:
+    if not parts or answer is None:
         raise DataError(
             f"record {line}: input must give User Preference, User Unpreference and one target title, and output Yes. or No.; "
             "correct the record, or leave it out"
         )
-    shown = dict.fromkeys(_titles(parts["liked"]), 1.0)
-    shown |= dict.fromkeys((title for title in _titles(parts["disliked"]) if title not in shown), 0.0)
-    return shown, _plain(parts["target"]), answer
+    liked, disliked, target = parts
+    shown = dict.fromkeys(_titles(liked), 1.0)
+    shown |= dict.fromkeys((title for title in _titles(disliked) if title not in shown), 0.0)
+    return shown, _plain(target), answer
+
+
+def _parts(text: str) -> tuple[str, str, str] | None:
+    """(liked titles, disliked titles, the one that is asked for), or None where a record is none."""
+    preference, unpreference, question = HEADS
+    begin = preference.match(text)
+    middle = begin and unpreference.search(text, begin.end())
+    end = middle and question.search(text, middle.end())
+    if not (begin and middle and end and text.rstrip().endswith("?")):
+        return None
+    return text[begin.end() : middle.start()], text[middle.end() : end.start()], text[end.end() :].rstrip()[:-1]
 
 
 def _titles(text: str) -> list[str]:

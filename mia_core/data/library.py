@@ -10,10 +10,14 @@ from mia_core.keys import content_key
 from mia_core.store import Entry, Store
 
 
-def save(store: Store, interactions: Interactions, name: str) -> str:
-    """Keeps a data set under a name and returns its key."""
+def save(store: Store, interactions: Interactions, name: str, created: str = "") -> str:
+    """Keeps a data set under a name and returns its key.
+
+    Args:
+        created: when it was first saved (ISO 8601, UTC); else it is now.
+    """
     key = content_key("data set", 1, {}, [interactions.key])
-    store.build(key, "data-set", interactions.write, name=name, keep=True)
+    store.build(key, "data-set", interactions.write, name=name, keep=True, created=created)
     return key
 
 
@@ -35,6 +39,8 @@ def load_folder(store: Store, key: str) -> Path:
     """The folder of a saved data set."""
     folder = store.find(key)
     if folder is None:
+        if key in {loss.key for loss in store.losses()}:
+            raise NotFound("data.key: this data set was damaged on the disk and set aside; upload it once more")
         raise NotFound(
             f"data.key: there is no saved data set {key[:12]}…; choose one on the Data page or save it again"
         )

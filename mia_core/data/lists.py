@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -100,7 +101,7 @@ def _columns(raw: pl.DataFrame, path: Path) -> dict[str, str]:
 
 def _users(raw: pl.DataFrame, name: str, interactions: Interactions) -> pl.Series:
     users = as_text(raw, name, "user").str.strip_chars().fill_null("")
-    bad = raw.filter(~users.is_in(interactions.frame["user"].unique().implode()))
+    bad = raw.filter(~users.is_in(interactions.users.implode()))
     if bad.height:
         raise DataError(
             f"line {bad['line'][0]}, column {name!r}: {_shown(bad[name][0])} is not a user of the data ({bad.height} such "
@@ -233,26 +234,29 @@ class _Mentions:
     """Finds catalogue titles in running text, word by word, so that "It" is not found in "Italian"."""
 
     def __init__(self, titles: Sequence[str]) -> None:
-        self.position: dict[tuple[str, ...], int] = {}
+        # Words lead to the words that follow them in a title, and no word to the position of the title that ends there:
+        # titles that begin alike are walked through together.
+        self.begin: dict[str, Any] = {}
         for i, title in enumerate(titles):
-            words = _words(title)
-            if words:
-                self.position.setdefault(words, i)
-        self.lengths = sorted({len(words) for words in self.position})
+            place = self.begin
+            for word in _words(title):
+                place = place.setdefault(word, {})
+            place.setdefault("", i)
+        self.begin.pop("", None)
 
     def longest(self, text: str) -> int | None:
         """Position of the longest title in the text, the earliest of equals; None where there is none."""
-        found = max(self._titles(_words(text)), key=lambda words: len("".join(words)), default=None)
-        return None if found is None else self.position[found]
-
-    def _titles(self, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        words, longest, found = _words(text), 0, None
         for start in range(len(words)):
-            for length in self.lengths:
-                if start + length > len(words):
+            place, length = self.begin, 0
+            for end in range(start, len(words)):
+                place = place.get(words[end], {})
+                length += len(words[end])
+                if not place:
                     break
-                part = words[start : start + length]
-                if part in self.position:
-                    yield part
+                if "" in place and length > longest:
+                    longest, found = length, place[""]
+        return found
 
 
 def _plain(text: str) -> str:

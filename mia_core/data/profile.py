@@ -47,16 +47,14 @@ class Profile:
 
 def profile(interactions: Interactions) -> Profile:
     """The profile of a data set."""
-    frame = interactions.frame
-    counts = frame.group_by("item").len()["len"].sort(descending=True).to_numpy()
     dropped, remarks = parted(interactions.notes)
-    users = frame["user"].unique().sort()
+    users = interactions.users
     drawn = generator(0, "preview").permutation(len(users))[:MOST_USERS]
     return Profile(
         interactions.summary(),
-        frame.group_by("user").len()["len"].to_numpy(),
-        _thinned(counts),
-        _months(frame)
+        interactions.lengths,
+        _thinned(np.sort(interactions.counts)[::-1]),
+        _months(interactions.rows)
         if interactions.has_timestamps
         else pl.DataFrame(schema={"month": pl.Date, "interactions": pl.UInt32}),
         dropped,
@@ -87,9 +85,9 @@ def _thinned(counts: np.ndarray) -> pl.DataFrame:
     return pl.DataFrame({"rank": ranks, "users": counts[ranks - 1]})
 
 
-def _months(frame: pl.DataFrame) -> pl.DataFrame:
+def _months(rows: pl.LazyFrame) -> pl.DataFrame:
     month = pl.from_epoch("timestamp", time_unit="s").dt.truncate("1mo").dt.date().alias("month")
-    counted = frame.lazy().group_by(month).agg(interactions=pl.len()).sort("month").collect()
+    counted = rows.group_by(month).agg(interactions=pl.len()).collect(engine="streaming").sort("month")
     first, last = counted["month"][0], counted["month"][-1]
     every = pl.date_range(first, last, "1mo", eager=True).alias("month").to_frame()
     return every.join(counted, on="month", how="left").with_columns(pl.col("interactions").fill_null(0))
@@ -111,9 +109,11 @@ def prompts_of(interactions: Interactions, user: str, config: Prompt) -> list[As
     Raises:
         DataError: there is no such user.
     """
-    everybody = interactions.frame["user"].unique().to_list() if PROMPT_STYLES[config.style].needs_ratings else []
+    everybody = interactions.users.to_list() if PROMPT_STYLES[config.style].needs_ratings else []
     writer = prompt_writer(interactions, config, everybody)
-    mine = Interactions(interactions.frame.filter(pl.col("user") == user), interactions.items)
+    mine = Interactions(
+        interactions.rows.filter(pl.col("user") == user).collect(engine="streaming"), interactions.items
+    )
     if mine.frame.is_empty():
         raise DataError(f"{user[:80]!r}: nobody of this id is in these data; ids are compared letter by letter")
     events = events_by_user(mine, writer).get(user, [])

@@ -267,7 +267,8 @@ def prompt_writer(interactions: Interactions, config: Prompt, public: Sequence[s
 
 def _liked_from(interactions: Interactions, public: Sequence[str]) -> float:
     """The median rating; where nothing is rated below it, as with mostly thumbs down, the next better rating."""
-    told = interactions.frame.filter(pl.col("user").is_in(list(public)))["rating"].drop_nulls().sort()
+    rated = interactions.rows.filter(pl.col("user").is_in(list(public))).select(pl.col("rating").drop_nulls())
+    told = rated.collect(engine="streaming")["rating"].sort()
     if told.is_empty():
         return 0.0
     median = float(told.median())  # type: ignore[arg-type]

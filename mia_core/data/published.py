@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import polars as pl
 from mia_core.data.columns import Mapping, guess_columns, interactions_frame, titles_frame
 from mia_core.data.instructions import histories
 from mia_core.data.interactions import Interactions, validate
-from mia_core.data.tables import Table, Wanted, column_names, open_table
+from mia_core.data.tables import RowsOnDisk, Table, Wanted, column_names, open_table
 from mia_core.errors import DataError
 
 
@@ -89,13 +89,15 @@ class Format:
         # The rows are handed on without a name of their own here, so that they can go as soon as they are sorted.
         return validate(self._rows(table, mapping, notes), items, notes, mapping.unit, repeats)
 
-    def _rows(self, table: Table, mapping: Mapping, notes: list[str]) -> pl.DataFrame:
+    def _rows(self, table: Table, mapping: Mapping, notes: list[str]) -> pl.DataFrame | RowsOnDisk:
         frame = interactions_frame(table, mapping, notes, self.prepare)
-        if self.zero_is_unrated:
-            zeros = int((frame["rating"] == 0).sum())
-            notes.append(f"{zeros} ratings of 0 mean used but not rated; they count as interactions without a rating.")
-            frame = frame.with_columns(pl.col("rating").replace(0.0, None))
-        return frame
+        if not self.zero_is_unrated:
+            return frame
+        rows = frame.rows if isinstance(frame, RowsOnDisk) else frame.lazy()
+        zeros = int(rows.select((pl.col("rating") == 0).sum()).collect(engine="streaming").item())
+        notes.append(f"{zeros} ratings of 0 mean used but not rated; they count as interactions without a rating.")
+        rated = rows.with_columns(pl.col("rating").replace(0.0, None))
+        return replace(frame, rows=rated) if isinstance(frame, RowsOnDisk) else rated.collect()
 
     def _titles(self, path: Path, notes: list[str]) -> pl.DataFrame | None:
         table = self._open_titles(path)

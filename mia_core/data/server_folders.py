@@ -86,8 +86,11 @@ def checked(path: Path, folders: Sequence[Path]) -> Path:
     Raises:
         DataError: it leads out of them, or something beside it that would be read does.
     """
-    resolved = path.expanduser().resolve()
-    beside = resolved if resolved.is_dir() else resolved.parent
+    try:
+        resolved = Path(os.path.expanduser(path)).resolve()
+        beside = resolved if resolved.is_dir() else resolved.parent
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)[:80]!r} is no path that this server can read; check the spelling") from error
     if not _within(resolved, folders):
         raise DataError(
             f"{str(path)!r} is outside of the folders that this server offers; put the file into one of them, or ask whoever "

@@ -66,7 +66,7 @@ def sessions(
         return interactions
     present = found["item"].unique().implode()
     items = interactions.items.filter(pl.col("item").is_in(present))
-    return replace(interactions, frame=found, items=items, notes=(*interactions.notes, *said), unit="session")
+    return replace(interactions, table=found, items=items, notes=(*interactions.notes, *said), unit="session")
 
 
 def _again(name: str) -> pl.Expr:

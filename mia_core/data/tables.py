@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import codecs
 import csv
+import glob
 import io
 import itertools
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,12 +25,27 @@ from mia_core.errors import DataError
 
 MOST_COLUMNS = 500
 MOST_ROWS = 100_000_000
+MOST_IN_MEMORY = 10_000_000
+"""Rows; more are read piece by piece into a file and worked on there."""
 LONGEST_HEADER = 1_000_000
+MOST_NAMES = 10_000
+"""Of fields of JSON objects, at any depth."""
+MOST_OBJECTS = 2_000_000
+MOST_CELLS = 50_000_000
+"""Of a JSON list."""
+LONGEST_LINE = 4 * 2**20
+"""Bytes: readers hold a line many times over."""
+LARGEST_LIST = 64 * 2**20
+"""Bytes of a JSON list, which cannot be read piece by piece."""
 LARGEST_UNPACKED = 4 * 2**30
 FEW_ROWS = 1_000
 """So many rows are read without a look at how long their texts are."""
+ROWS_AT_ONCE = 500_000
+"""Of a file that is worked on piece by piece."""
 CELL = 16
 """Bytes that a cell takes at the least, however well it is packed."""
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+JSON_NAME = r'"(?:[^"\\]|\\.)*"\s*:'
 DELIMITERS = ("::", "\t", ";", ",", "|")
 MAGIC = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
@@ -62,6 +80,26 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class RowsOnDisk:
+    """Rows that are too many to be held in memory."""
+
+    rows: pl.LazyFrame
+    """Of a Parquet file in the folder."""
+    folder: tempfile.TemporaryDirectory[str]
+    """Goes with this object."""
+
+
+DAMAGE = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    pyarrow.ArrowException,
+    csv.Error,
+    OSError,
+    ValueError,
+)
+"""What readers raise of a damaged file; a reader in Rust panics at some."""
+
 Wanted = Callable[[pl.LazyFrame], pl.LazyFrame]
 """Chooses and changes columns and rows while a file is read, so that the rest never lies in memory."""
 
@@ -91,8 +129,9 @@ def open_table(path: Path, header: Sequence[str] | None = None, escape: str = ""
     if start.startswith(b"PAR1") or path.suffix.casefold() in (".parquet", ".pq"):
         return _open_parquet(path)
     encoding, notes = _encoding(path, start)
+    _check_lengths(path)
     text = start.decode(encoding, errors="ignore").lstrip("\ufeff")
-    if path.suffix.casefold() in (".jsonl", ".ndjson", ".json") or text.lstrip().startswith("{"):
+    if path.suffix.casefold() in JSON_SUFFIXES or text.lstrip().startswith("{"):
         return Table(path, "json", encoding, header=_first_keys(text), notes=notes)
     first = text.splitlines()[0] if text else ""
     if len(start) >= LONGEST_HEADER and "\n" not in text:
@@ -100,13 +139,8 @@ def open_table(path: Path, header: Sequence[str] | None = None, escape: str = ""
             f"{path.name!r}: the header line is longer than {LONGEST_HEADER:,} characters; is the delimiter right?"
         )
     delimiter = max(DELIMITERS, key=lambda d: (first.count(d) * len(d), -DELIMITERS.index(d)))
-    names = list(header) if header else [n.strip() for n in next(csv.reader([first], delimiter=delimiter[0]))]
-    if header is None and delimiter == "::":
-        names = first.split("::")
-    if len(names) > MOST_COLUMNS:
-        raise DataError(
-            f"{path.name!r} has {len(names):,} columns; at most {MOST_COLUMNS} are read; keep user, item, rating, time, title"
-        )
+    names = list(header) if header else _names(path, first, delimiter)
+    _check_width(path, len(names))
     if header is None and len(names) < 2:
         raise DataError(
             f"{path.name!r}, line 1: only one column was found ({first[:60]!r}); fields must be separated by a comma, semicolon, "
@@ -129,6 +163,31 @@ def open_table(path: Path, header: Sequence[str] | None = None, escape: str = ""
     return Table(path, "text", encoding, delimiter, tuple(names), header is None, quoted, escape, patient, notes)
 
 
+def _check_lengths(path: Path) -> None:
+    if path.suffix.casefold() in JSON_SUFFIXES and _is_list(path):
+        if path.stat().st_size > LARGEST_LIST:
+            raise DataError(
+                f"{path.name!r} is one JSON list of {path.stat().st_size / 2**20:,.0f} MiB; at most "
+                f"{LARGEST_LIST // 2**20} MiB are read so: write one object a line (JSON lines), which may be of any size"
+            )
+    elif line := _seen(path).long_line:
+        raise DataError(
+            f"{path.name!r}, line {line}: the line is longer than {LONGEST_LINE // 2**20} MiB; give one interaction a line, and "
+            "end each line with a line break"
+        )
+
+
+def _names(path: Path, first: str, delimiter: str) -> list[str]:
+    if len(delimiter) > 1:
+        return first.split(delimiter)
+    try:
+        return [name.strip() for name in next(csv.reader([first], delimiter=delimiter))]
+    except csv.Error as error:
+        raise DataError(
+            f"{path.name!r}, line 1: {_plain(error)}; close the quote that is open there, or shorten the column's name"
+        ) from error
+
+
 def read_rows(table: Table, limit: int | None = None, wanted: Wanted = lambda rows: rows) -> pl.DataFrame:
     """What is wanted of a table: of all its columns as text (numbers stay numbers in Parquet and JSON), with the line of
     the file in a column ``line``. Large files are read piece by piece.
@@ -136,20 +195,79 @@ def read_rows(table: Table, limit: int | None = None, wanted: Wanted = lambda ro
     Raises:
         DataError: a row has more fields than the header, a quote never ends, or the JSON is broken.
     """
-    try:
+    with _explained(table):
         if table.kind == "parquet":
             if limit is None or limit > FEW_ROWS:
                 _check_unpacked(table.path)
-            return wanted(_with_line(pl.scan_parquet(table.path, n_rows=limit), 1)).collect(engine="streaming")
+            return wanted(_with_line(pl.scan_parquet(table.path, n_rows=limit, glob=False), 1)).collect(
+                engine="streaming"
+            )
         if table.kind == "json":
             return wanted(_with_line(_scan_json(table, limit), 1)).collect(engine="streaming")
         return _read_text(table, limit, wanted)
-    except (pl.exceptions.PolarsError, pyarrow.ArrowException, csv.Error, OSError, ValueError) as error:
+
+
+@contextmanager
+def _explained(table: Table) -> Iterator[None]:
+    """Turns what readers complain of into an error that names the file."""
+    try:
+        yield
+    except DAMAGE as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
             f"{table.path.name!r} cannot be read as {table.kind}: {_plain(error)}; save the table again and retry"
         ) from error
+
+
+def many_rows(table: Table) -> bool:
+    """Whether a table has more rows than are held in memory; guessed from the length of its first ones, where it is text."""
+    if table.kind == "parquet":
+        return bool(pyarrow.parquet.read_metadata(table.path).num_rows > MOST_IN_MEMORY)
+    if not _fast(table) or (table.kind == "json" and _is_list(table.path)):
+        return False
+    with table.path.open("rb") as stream:
+        start = stream.read(LONGEST_HEADER)
+    return table.path.stat().st_size > MOST_IN_MEMORY * len(start) / max(1, start.count(b"\n"))
+
+
+def rows_on_disk(table: Table, wanted: Wanted) -> RowsOnDisk:
+    """What is wanted of a table, as `read_rows`, in a temporary file; never more than a piece of it is in memory.
+
+    Raises:
+        DataError: as `read_rows`.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="memberscope-")
+    path = Path(folder.name) / "rows.parquet"
+    with _explained(table):
+        if table.kind == "parquet":
+            _check_unpacked(table.path)
+        if table.kind != "text":
+            rows = pl.scan_parquet(table.path, glob=False) if table.kind == "parquet" else _scan_json(table, None)
+            wanted(_with_line(rows, 1)).sink_parquet(path, row_group_size=ROWS_AT_ONCE)
+        else:
+            _text_on_disk(table, wanted, path)
+    return RowsOnDisk(pl.scan_parquet(path), folder)
+
+
+def _text_on_disk(table: Table, wanted: Wanted, path: Path) -> None:
+    _check_quotes(table)
+    written = False
+    try:
+        rows = _scan_text(table)
+        cut_off = rows.select(pl.col(table.header[-1]).is_null().any())
+        sink = wanted(rows).sink_parquet(path, row_group_size=ROWS_AT_ONCE, lazy=True)
+        _, doubt = pl.collect_all([sink, cut_off], engine="streaming")
+        written = True
+        if not doubt.item():
+            return
+    except pl.exceptions.PolarsError:
+        pass
+    # As in `_read_text`.
+    for _ in _whole_rows(table):
+        pass
+    if not written:
+        wanted(_read_slowly(table, None).lazy()).collect().write_parquet(path)
 
 
 def column_names(table: Table) -> list[str]:
@@ -165,9 +283,15 @@ def _with_line(rows: pl.LazyFrame, first: int) -> pl.LazyFrame:
     return rows.drop("line", *nested, strict=False).with_row_index("line", offset=first)
 
 
+def _fast(table: Table) -> bool:
+    """Whether the fast reader knows such a table."""
+    return not (len(table.delimiter) > 1 or table.encoding != "utf-8" or table.escape)
+
+
 def _read_text(table: Table, limit: int | None, wanted: Wanted) -> pl.DataFrame:
-    if len(table.delimiter) > 1 or limit is not None or table.encoding != "utf-8" or table.escape:
+    if limit is not None or not _fast(table):
         return wanted(_read_slowly(table, limit).lazy()).collect()
+    _check_quotes(table)
     found = None
     try:
         rows = _scan_text(table)
@@ -185,6 +309,13 @@ def _read_text(table: Table, limit: int | None, wanted: Wanted) -> pl.DataFrame:
         if found is not None:
             return found
     return wanted(_read_slowly(table, None).lazy()).collect()
+
+
+def _check_quotes(table: Table) -> None:
+    # The fast reader would hold a field without end many times over; the slow one stops at it and names its line.
+    if table.quoted and _seen(table.path).long_quote:
+        for _ in _whole_rows(replace(table, notes=[])):
+            pass
 
 
 def _scan_text(table: Table) -> pl.LazyFrame:
@@ -263,15 +394,55 @@ def _rows(stream: io.TextIOWrapper, table: Table) -> Iterator[tuple[int, list[st
 
 
 def _scan_json(table: Table, limit: int | None) -> pl.LazyFrame:
+    _check_names(table.path)
     if _is_list(table.path):
         return pl.read_json(table.path, infer_schema_length=None).head(limit or MOST_ROWS).lazy()
-    rows = pl.scan_ndjson(table.path, n_rows=limit, infer_schema_length=limit)
+    # A file may be called "*.jsonl": that one is meant, not all that are called like it.
+    rows = pl.scan_ndjson(glob.escape(str(table.path)), n_rows=limit, infer_schema_length=limit)
     try:
-        rows.collect_schema()
+        _check_width(table.path, len(rows.collect_schema()))
     except pl.exceptions.PolarsError:
         _find_broken_json(table)
         raise
     return rows
+
+
+def _check_names(path: Path) -> None:
+    """Records that have each a field of their own make a table of enormous width, empty but for a few cells."""
+    status = path.stat()
+    names, objects = _names_and_objects(path, status.st_size, status.st_mtime_ns)
+    if names > MOST_NAMES:
+        raise DataError(
+            f"{path.name!r} has fields of {names:,} different names; at most {MOST_NAMES:,} are told apart: keep user, item, "
+            "rating, time, title"
+        )
+    if _is_list(path) and (objects > MOST_OBJECTS or names * objects > MOST_CELLS):
+        raise DataError(
+            f"{path.name!r} is one JSON list of {objects:,} objects with {names:,} names of fields, too many to be read at once: "
+            "write one object a line (JSON lines), with user, item, rating, time and title alone"
+        )
+
+
+@lru_cache(maxsize=64)
+def _names_and_objects(path: Path, size: int, changed: int) -> tuple[int, int]:
+    """How many names of fields a JSON file holds, at any depth, and objects; see `_look_through`."""
+    names, objects = pl.Series([], dtype=pl.String), 0
+    with path.open("rb") as stream:
+        while lines := stream.readlines(16 * LONGEST_LINE):
+            part = b"".join(lines)
+            objects += part.count(b"{")
+            found = pl.Series([part.decode(errors="replace")]).str.extract_all(JSON_NAME).explode().drop_nulls()
+            names = pl.concat([names, found.unique()]).unique()
+            if len(names) > MOST_NAMES:
+                break
+    return len(names), objects
+
+
+def _check_width(path: Path, columns: int) -> None:
+    if columns > MOST_COLUMNS:
+        raise DataError(
+            f"{path.name!r} has {columns:,} columns; at most {MOST_COLUMNS} are read; keep user, item, rating, time, title"
+        )
 
 
 def _is_list(path: Path) -> bool:
@@ -293,7 +464,7 @@ def _find_broken_json(table: Table) -> None:
         for number, line in enumerate(stream, start=1):
             try:
                 whole = not line.strip() or isinstance(json.loads(line), dict)
-            except ValueError:
+            except (ValueError, RecursionError):
                 whole = False
             if not whole:
                 raise DataError(
@@ -310,7 +481,8 @@ def _open_parquet(path: Path) -> Table:
         raise DataError(f"{path.name!r} is not a whole Parquet file ({_plain(error)}); write it again") from error
     meta = file.metadata
     packed = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-    unpacked = max(packed, meta.num_rows * meta.num_columns * CELL)
+    # Of more rows than these only pieces are ever unpacked.
+    unpacked = max(packed, min(meta.num_rows, MOST_IN_MEMORY) * meta.num_columns * CELL)
     if meta.num_columns > MOST_COLUMNS or meta.num_rows > MOST_ROWS or unpacked > LARGEST_UNPACKED:
         raise DataError(
             f"{path.name!r} says it holds {meta.num_rows:,} rows of {meta.num_columns:,} columns, {unpacked / 2**30:.1f} GiB "
@@ -352,25 +524,53 @@ def _encoding(path: Path, start: bytes) -> tuple[str, list[str]]:
         return "utf-16", ["The file was read as UTF-16."]
     if b"\x00" in start[:4096]:
         raise DataError(f"{path.name!r} is not text (it holds zero bytes); save it as CSV in UTF-8")
-    status = path.stat()
-    if not _is_utf8(path, status.st_size, status.st_mtime_ns):
+    if not _seen(path).utf8:
         return "latin-1", ["The file is not UTF-8 and was read as Latin-1; check that accented letters look right."]
     return "utf-8", []
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What one look through a whole file of text has found."""
+
+    utf8: bool
+    long_line: int
+    """The first line that is longer than `LONGEST_LINE`; 0: none."""
+    long_quote: bool
+    """Whether what may be one field in quotes is longer than that."""
+
+
+def _seen(path: Path) -> _Seen:
+    status = path.stat()
+    return _look_through(path, status.st_size, status.st_mtime_ns)
+
+
 @lru_cache(maxsize=64)
-def _is_utf8(path: Path, size: int, changed: int) -> bool:
-    """Whether the whole file is UTF-8. A file is opened several times before it is read; `size` and `changed` tell it from
-    an older one of the same name."""
+def _look_through(path: Path, size: int, changed: int) -> _Seen:
+    """A file is opened several times before it is read; `size` and `changed` tell it from an older one of the same name."""
     decoder = codecs.getincrementaldecoder("utf-8")()
+    utf8, lines, quotes, of_line, of_quote, long_line, long_quote = True, 0, 0, 0, 0, 0, False
     with path.open("rb") as stream:
-        try:
-            while part := stream.read(1 << 20):
-                decoder.decode(part)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return False
-    return True
+        # No part is as long as what is looked for, so that only its ends count.
+        while part := stream.read(1 << 20):
+            try:
+                if utf8:
+                    decoder.decode(part)
+            except UnicodeDecodeError:
+                utf8 = False
+            of_line += len(part) if (at := part.find(b"\n")) < 0 else at
+            long_line = long_line or (lines + 1 if of_line > LONGEST_LINE else 0)
+            of_line = of_line if at < 0 else len(part) - 1 - part.rfind(b"\n")
+            lines += part.count(b"\n")
+            of_quote += len(part) if (at := part.find(b'"')) < 0 else at
+            long_quote |= bool(quotes % 2) and of_quote > LONGEST_LINE
+            of_quote = of_quote if at < 0 else len(part) - 1 - part.rfind(b'"')
+            quotes += part.count(b'"')
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        utf8 = False
+    return _Seen(utf8, long_line, long_quote)
 
 
 def _is_number(text: str) -> bool:

@@ -37,31 +37,44 @@ def thin(
     """
     if keep_users is keep_items is shortest_history is longest_history is None:
         return interactions
-    frame = interactions.frame
-    if keep_items is not None:
-        ranked = frame.group_by("item").len().sort(["len", "item"], descending=[True, False])
-        kept = ranked.head(math.ceil(keep_items * ranked.height))["item"]
-        frame = frame.filter(pl.col("item").is_in(kept.implode()))
-    if shortest_history is not None:
-        frame = frame.filter(pl.len().over("user") >= shortest_history)
-    if longest_history is not None:
-        # Each user's interactions stand in order, the latest last.
-        frame = frame.filter(pl.int_range(pl.len()).over("user") + longest_history >= pl.len().over("user"))
+    popular = _popular(interactions, keep_items) if keep_items is not None else pl.Series("item", [], pl.String)
+
+    def shortened(part: pl.DataFrame) -> pl.DataFrame:
+        if keep_items is not None:
+            part = part.filter(pl.col("item").is_in(popular.implode()))
+        if shortest_history is not None:
+            part = part.filter(pl.len().over("user") >= shortest_history)
+        if longest_history is not None:
+            # Each user's interactions stand in order, the latest last.
+            part = part.filter(pl.int_range(pl.len()).over("user") + longest_history >= pl.len().over("user"))
+        return part
+
+    drawn = pl.Series("user", [], pl.String)
     if keep_users is not None:
-        users = frame["user"].unique().sort()
+        users = pl.concat(shortened(part)["user"].unique() for part in interactions.parts()).sort()
         order = generator(seed, "thinned users").permutation(len(users))
         drawn = users.gather(order[: math.ceil(keep_users * len(users))])
-        frame = frame.filter(pl.col("user").is_in(drawn.implode()))
-    if frame.is_empty():
+
+    def thinned(part: pl.DataFrame) -> pl.DataFrame:
+        return shortened(part if keep_users is None else part.filter(pl.col("user").is_in(drawn.implode())))
+
+    found = interactions.changed(thinned)
+    if not len(found.counts):
         raise DataError("data.thin leaves no interaction; keep more users or items, or shorter histories")
-    items = interactions.items.filter(pl.col("item").is_in(frame["item"].unique().implode()))
-    return replace(
-        interactions, frame=frame, items=items, notes=(*interactions.notes, _note(interactions.frame, frame))
-    )
+    present = found.rows.select(pl.col("item").unique()).collect(engine="streaming")["item"]
+    items_left = interactions.items.filter(pl.col("item").is_in(present.implode()))
+    return replace(found, items=items_left, notes=(*interactions.notes, _note(interactions, found)))
 
 
-def _note(before: pl.DataFrame, after: pl.DataFrame) -> str:
-    def size(frame: pl.DataFrame) -> str:
-        return f"{frame['user'].n_unique():,} users, {frame['item'].n_unique():,} items, {frame.height:,} interactions"
+def _popular(interactions: Interactions, share: float) -> pl.Series:
+    """So large a share of the items, the most popular ones."""
+    ranked = interactions.rows.group_by("item").len().collect(engine="streaming")
+    items = ranked.sort(["len", "item"], descending=[True, False])["item"]
+    return items.head(math.ceil(share * len(items)))
+
+
+def _note(before: Interactions, after: Interactions) -> str:
+    def size(data: Interactions) -> str:
+        return f"{len(data.lengths):,} users, {len(data.counts):,} items, {data.lengths.sum():,} interactions"
 
     return f"Thinned on purpose (data.thin): {size(after)} of {size(before)}."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mia_core.store import OWNERS
+from mia_core.store import installation_of
 
 AT_ONCE = int(os.environ.get("MIA_JOBS_AT_ONCE", "1"))
 POLL_SECONDS = 0.5
@@ -23,7 +23,7 @@ def place(home: Path) -> Iterator[None]:
     Args:
         home: of whose job it is. Those who signed in to one server share its places.
     """
-    folder = (home.parents[1] if home.parent.name == OWNERS else home) / "places"
+    folder = installation_of(home) / "places"
     locks = [FileLock(folder / f"{number}.lock", timeout=0, mode=0o600) for number in range(AT_ONCE)]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     while True:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mia_core.errors import StoreError
 from mia_core.jobs.queue import Queue
 from mia_core.types import StagePlan
 
@@ -66,7 +68,8 @@ class JobProgress:
         name = next(iter(row))
         rows = [earlier for earlier in self.figures.get(figure, []) if earlier[name] != row[name]]
         self.figures[figure] = [*rows, dict(row)]
-        self.queue.tell(self.job_id, self.figures)
+        with contextlib.suppress(StoreError):
+            self.queue.tell(self.job_id, self.figures)
 
     def _row(self, stage: str) -> dict[str, Any] | None:
         return next((row for row in self.stages if row["name"] == stage), None)
@@ -90,4 +93,6 @@ class JobProgress:
         shown = [{name: row[name] for name in ("name", "seconds", "state")} for row in self.stages]
         # Stages that were not planned make the whole longer; nobody is told that less is done than was.
         self.furthest = max(self.furthest, min(1.0, done / planned))
-        self.queue.report(self.job_id, self.current, shown, self.furthest, pace * (planned - done))
+        # The work is worth more than the news of it: without room for these it goes on as long as it can.
+        with contextlib.suppress(StoreError):
+            self.queue.report(self.job_id, self.current, shown, self.furthest, pace * (planned - done))

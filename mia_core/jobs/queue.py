@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mia_core.errors import NotFound
+from filelock import FileLock
+
+from mia_core.disk import can_write, explained
+from mia_core.errors import NotFound, StoreError
+from mia_core.limits import check_jobs
 
 ACTIVE = ("queued", "running")
 MOST_ATTEMPTS = 3
@@ -29,6 +34,10 @@ CREATE TABLE IF NOT EXISTS jobs (
 """
 LATER = {"figures": "TEXT NOT NULL DEFAULT '{}'"}
 """Columns that tables of earlier versions lack."""
+
+
+class Damaged(StoreError):
+    """The job table could not be read; there is a new, empty one now."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class Job:
     result_key: str
     pid: int | None
     process_created: float | None
-    """When the process was created: tells it from another process with the same number."""
+    """When the process was created (see `processes.created`): tells it from another process with the same number."""
     attempts: int
     cancel_asked: bool
     figures: dict[str, list[dict[str, Any]]]
@@ -67,7 +76,19 @@ class Queue:
 
     def __init__(self, home: Path) -> None:
         self.path = Path(home) / "jobs.sqlite"
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with explained(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if can_write(self.path.parent):
+            try:
+                self._prepare()
+            except Damaged:
+                self._prepare()
+            except StoreError:
+                # Without room for more, what is there is shown all the same.
+                if not self.path.is_file():
+                    raise
+
+    def _prepare(self) -> None:
         with self._connection() as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(TABLE)
@@ -75,10 +96,15 @@ class Queue:
             for name, kind in LATER.items():
                 if name not in there:
                     connection.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
-        self.path.chmod(0o600)
+            if self.path.stat().st_mode & 0o777 != 0o600:
+                self.path.chmod(0o600)
 
     def submit(self, kind: str, name: str, payload: Mapping[str, Any]) -> Job:
-        """Queues a job. The same work that is already waiting or running is not queued twice."""
+        """Queues a job. The same work that is already waiting or running is not queued twice.
+
+        Raises:
+            LimitReached: too many of this home wait or run already.
+        """
         text = json.dumps(payload, ensure_ascii=False, sort_keys=True)
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -88,6 +114,8 @@ class Queue:
             ).fetchone()
             job_id = same["id"] if same else uuid.uuid4().hex[:16]
             if not same:
+                count = "SELECT COUNT(*) FROM jobs WHERE state IN ('queued', 'running')"
+                check_jobs(connection.execute(count).fetchone()[0])
                 connection.execute(
                     "INSERT INTO jobs (id, kind, name, payload, state, created) VALUES (?, ?, ?, ?, 'queued', ?)",
                     (job_id, kind, name, text, _now()),
@@ -97,7 +125,7 @@ class Queue:
     def finished(self, kind: str, payload: Mapping[str, Any]) -> Job | None:
         """The newest finished job that did just this work, if there is one."""
         text = json.dumps(payload, ensure_ascii=False, sort_keys=True)
-        clause = "WHERE kind = ? AND payload = ? AND state = 'finished' ORDER BY created DESC, rowid DESC LIMIT 1"
+        clause = "WHERE kind = ? AND payload = ? AND state = 'finished' ORDER BY rowid DESC LIMIT 1"
         return next(iter(self._select(clause, kind, text)), None)
 
     def get(self, job_id: str) -> Job:
@@ -106,19 +134,18 @@ class Queue:
         Raises:
             NotFound: there is none of that id.
         """
-        with self._connection() as connection:
-            row = connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        if row is None:
+        found = self._select("WHERE id = ?", job_id)
+        if not found:
             raise NotFound(f"there is no job {job_id[:40]!r}; past audits are listed on the Audit page")
-        return _job(row)
+        return found[0]
 
     def jobs(self, limit: int = 50) -> list[Job]:
         """The newest jobs first."""
-        return self._select("ORDER BY created DESC, rowid DESC LIMIT ?", limit)
+        return self._select("ORDER BY rowid DESC LIMIT ?", limit)
 
     def active(self) -> list[Job]:
         """Jobs that wait or run, the oldest first."""
-        return self._select("WHERE state IN ('queued', 'running') ORDER BY created, rowid")
+        return self._select("WHERE state IN ('queued', 'running') ORDER BY rowid")
 
     def cancel(self, job_id: str) -> None:
         """A waiting job is cancelled at once; a running one is asked to stop (the supervisor sees to it)."""
@@ -139,6 +166,21 @@ class Queue:
         with self._connection() as connection:
             connection.execute("DELETE FROM jobs WHERE id = ? AND state NOT IN ('queued', 'running')", (job_id,))
 
+    def remove_where(self, unwanted: Callable[[Job], bool]) -> int:
+        """Deletes ended jobs so that nothing of them is left in the file, either; returns how many."""
+        gone = [job.id for job in self._select("WHERE state NOT IN ('queued', 'running')") if unwanted(job)]
+        with self._connection() as connection:
+            connection.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in gone])
+        compact(self.path)
+        return len(gone)
+
+    def follow(self, keys: Mapping[str, str]) -> None:
+        """What came of finished jobs lies under new keys."""
+        with self._connection() as connection:
+            connection.executemany(
+                "UPDATE jobs SET result_key = ? WHERE result_key = ?", [(new, old) for old, new in keys.items()]
+            )
+
     # What the supervisor and the job's own process say
 
     def claim(self) -> Job | None:
@@ -147,14 +189,20 @@ class Queue:
             row = connection.execute(
                 "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = COALESCE(started, ?), heartbeat = ?, "
                 "pid = NULL, process_created = NULL "
-                "WHERE id = (SELECT id FROM jobs WHERE state = 'queued' ORDER BY created, rowid LIMIT 1) RETURNING id",
+                "WHERE id = (SELECT id FROM jobs WHERE state = 'queued' ORDER BY rowid LIMIT 1) RETURNING id",
                 (_now(), time.time()),
             ).fetchone()
         return self.get(row["id"]) if row else None
 
-    def started_as(self, job_id: str, pid: int, process_created: float) -> None:
-        """Records the process that does the work."""
-        self._update(job_id, pid=pid, process_created=process_created, heartbeat=time.time())
+    def started_as(self, job_id: str, pid: int, process_created: float) -> bool:
+        """Records the process that does the work; returns whether it is this one, or else another does it already."""
+        with self._connection() as connection:
+            taken = connection.execute(
+                "UPDATE jobs SET pid = ?, process_created = ?, heartbeat = ? "
+                "WHERE id = ? AND state = 'running' AND (pid IS NULL OR pid = ?)",
+                (pid, process_created, time.time(), job_id, pid),
+            )
+            return taken.rowcount == 1
 
     def beat(self, job_id: str) -> None:
         """The process is alive."""
@@ -224,23 +272,76 @@ class Queue:
             connection.execute(f"UPDATE jobs SET {columns} WHERE id = ?", (*values.values(), job_id))  # noqa: S608
 
     def _select(self, clause: str, *values: Any) -> list[Job]:
-        with self._connection() as connection:
-            return [_job(row) for row in connection.execute(f"SELECT * FROM jobs {clause}", values)]  # noqa: S608
+        query = f"SELECT * FROM jobs {clause}"  # noqa: S608
+        try:
+            with self._connection() as connection:
+                return [_job(row) for row in connection.execute(query, values)]
+        except StoreError as error:
+            if isinstance(error, Damaged):
+                raise
+        # SQLite needs some room to read beside others. What was written last may be missing here, and is seen later.
+        with closing(self._as_it_lies()) as connection:
+            connection.row_factory = sqlite3.Row
+            return [_job(row) for row in connection.execute(query, values)]
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=20, isolation_level=None)
-        connection.row_factory = sqlite3.Row
-        try:
-            yield connection
-            if connection.in_transaction:
-                connection.commit()
-        finally:
-            connection.close()
+        with explained(self.path.parent):
+            connection = self._opened()
+            connection.row_factory = sqlite3.Row
+            try:
+                yield connection
+                if connection.in_transaction:
+                    connection.commit()
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                    raise
+                connection.close()
+                self._begin_anew()
+                raise Damaged(
+                    "the list of jobs was damaged on the disk, and a new one was begun. Nothing that was finished is lost; "
+                    "launch again what was waiting or running: it goes on from its last finished stage"
+                ) from None
+            finally:
+                connection.close()
+
+    def _opened(self) -> sqlite3.Connection:
+        if can_write(self.path.parent):
+            return sqlite3.connect(self.path, timeout=20, isolation_level=None)
+        return self._as_it_lies()
+
+    def _as_it_lies(self) -> sqlite3.Connection:
+        """The table for reading alone, without so much as a lock: for a disk that takes nothing more."""
+        if self.path.is_file():
+            return sqlite3.connect(f"{self.path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+        empty = sqlite3.connect(":memory:", isolation_level=None)
+        empty.execute(TABLE)
+        return empty
+
+    def _begin_anew(self) -> None:
+        """Deletes a job table that SQLite cannot read; whoever comes second finds the new one whole."""
+        with FileLock(self.path.with_suffix(".lock"), mode=0o600):
+            try:
+                connection = sqlite3.connect(self.path, timeout=20)
+                whole = connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+                connection.close()
+            except sqlite3.DatabaseError:
+                whole = False
+            if not whole:
+                for path in self.path.parent.glob(f"{self.path.name}*"):
+                    path.unlink(missing_ok=True)
+
+
+def compact(path: Path) -> None:
+    """Takes deleted rows out of the file of a database, where they stay to be read otherwise."""
+    with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=20, isolation_level=None)) as connection:
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _job(row: sqlite3.Row) -> Job:
-    values = {name: row[name] for name in row.keys() if name != "heartbeat"}  # noqa: SIM118 - a Row iterates its values
+    # A table of a later version may have columns of which this one knows nothing.
+    values = {field.name: row[field.name] for field in dataclasses.fields(Job)}
     values["payload"] = json.loads(values["payload"])
     values["stages"] = json.loads(values["stages"])
     values["figures"] = json.loads(values["figures"])

@@ -16,9 +16,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mia_core.errors import Cancelled, MemberScopeError, NotFound
+from mia_core import journal
+from mia_core.disk import explained
+from mia_core.errors import Cancelled, MemberScopeError, NotFound, StoreError
 from mia_core.experiment import Runtime, parse_experiment
 from mia_core.jobs.places import place
+from mia_core.jobs.processes import created
 from mia_core.jobs.progress import JobProgress
 from mia_core.jobs.queue import Queue
 from mia_core.keys import content_key
@@ -35,6 +38,14 @@ def run_audit_job(payload: dict[str, Any], store: Store, progress: JobProgress) 
 
     experiment = parse_experiment(payload["experiment"])
     return run_audit(experiment, store, progress, Runtime.model_validate(payload.get("runtime", {}))).key
+
+
+def run_measure_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
+    """What this machine does in a second of the work of an audit; returns the key of what was measured."""
+    from mia_core.throughput import measure
+
+    runtime = Runtime.model_validate(payload.get("runtime", {}))
+    return measure(parse_experiment(payload["experiment"]), store, runtime, progress)
 
 
 def run_study_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
@@ -121,37 +132,67 @@ KINDS: dict[str, Callable[[dict[str, Any], Store, JobProgress], str]] = {
     "forget": run_forget_job,
     "lookup": run_lookup_job,
     "without": run_without_job,
+    "measure": run_measure_job,
 }
+WORDS = {
+    "audit": "audit",
+    "study": "study",
+    "defend": "comparison of defences",
+    "forget": "check of forgetting",
+    "lookup": "lookup of a history",
+    "without": "lookup without single interactions",
+    "measure": "measurement of this machine",
+}
+"""What the log calls the work of each kind of job."""
 
 
 def run_job(home: Path, job_id: str) -> int:
     """Does the work of a job and records how it ended; returns the exit code."""
     queue = Queue(home)
     job = queue.get(job_id)
+    if not queue.started_as(job_id, os.getpid(), created(os.getpid())):
+        # Started by a supervisor that died before it noted so, and started again by the next.
+        return 0
     with contextlib.suppress(OSError):
         # Whoever looks at pages meanwhile comes first.
         os.nice(15)
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_beat, args=(queue, job_id), daemon=True).start()
     try:
-        store = Store(home)
-        with place(home):
-            queue.finish(job_id, KINDS[job.kind](job.payload, store, JobProgress(queue, job_id)))
+        with explained(home), place(home):
+            store = Store(home)
+            with journal.work(home, WORDS[job.kind], job=job_id, **_subject(home, job.payload)) as finished:
+                key = KINDS[job.kind](job.payload, store, JobProgress(queue, job_id))
+                finished(key=key)
+            queue.finish(job_id, key)
     except Cancelled:
-        queue.cancelled(job_id)
+        _noted(lambda: queue.cancelled(job_id))
         return Cancelled.exit_code
     except MemberScopeError as error:
-        queue.fail(job_id, str(error))
+        told = str(error)
+        _noted(lambda: queue.fail(job_id, told))
         return error.exit_code
     except Exception as error:
         _log(error)
-        queue.fail(
-            job_id,
+        told = (
             f"Something went wrong inside MemberScope ({type(error).__name__}). What was finished is kept. Where it "
-            f"happened is in the log {job_id}.log in the store's logs folder; no data of anybody is in it.",
+            f"happened is in the log {job_id}.log in the store's logs folder; no data of anybody is in it."
         )
+        _noted(lambda: queue.fail(job_id, told))
         return 1
     return 0
+
+
+def _subject(home: Path, payload: dict[str, Any]) -> dict[str, str]:
+    """What a job asks, and about whom, as the log may say it."""
+    asked = {"audit": str(payload["audit"])} if "audit" in payload else {}
+    return asked | ({"person": journal.person(home, str(payload["user"]))} if "user" in payload else {})
+
+
+def _noted(end: Callable[[], None]) -> None:
+    """Notes how a job ended; without room for that the supervisor puts it into the queue again once there is some."""
+    with contextlib.suppress(StoreError):
+        end()
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -173,4 +214,5 @@ def _log(error: BaseException) -> None:
 
 
 if __name__ == "__main__":
+    journal.by_way_of("job")
     sys.exit(run_job(Path(sys.argv[1]), sys.argv[2]))

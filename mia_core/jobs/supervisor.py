@@ -1,7 +1,8 @@
 """The one process that starts jobs, stops them when asked, and notices when one has died.
 
 It is detached from the app and holds a file lock, so there is never a second one. Jobs are processes of their own and
-outlive it; the next supervisor adopts those that still live, by process number and time of creation.
+outlive it; the next supervisor adopts those that still live, by process number and time of creation. No rule here looks at a
+date: a clock may be set, and a machine may sleep.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from mia_core.disk import explained
+from mia_core.errors import StoreError
 from mia_core.jobs.places import AT_ONCE
+from mia_core.jobs.processes import created, end_group, living
 from mia_core.jobs.queue import Job, Queue
 
 POLL_SECONDS = float(os.environ.get("MIA_POLL_SECONDS", "0.5"))
@@ -35,23 +39,32 @@ QUIET = {
 
 
 def ensure_supervisor(home: Path) -> None:
-    """Starts the supervisor where none is running; returns at once."""
-    lock = FileLock(_lock_path(home), timeout=0)
-    try:
-        with lock:
-            pass
-    except Timeout:
-        return
-    _start([sys.executable, "-m", "mia_core.jobs.supervisor", str(home)], home / "logs" / "supervisor.log")
+    """Starts the supervisor where none is running; returns at once.
+
+    Raises:
+        StoreError: the disk is full or cannot be written.
+    """
+    with explained(home):
+        try:
+            with FileLock(_lock_path(home), timeout=0):
+                pass
+        except Timeout:
+            return
+        _start([sys.executable, "-m", "mia_core.jobs.supervisor", str(home)], home / "logs" / "supervisor.log")
 
 
 def supervise(home: Path) -> None:
     """Runs until nothing has been active for a while."""
-    try:
-        with FileLock(_lock_path(home), timeout=0):
-            _Supervisor(home).run()
-    except Timeout:
-        return
+    while True:
+        try:
+            # Whoever looks whether there is one holds the lock for a moment.
+            with FileLock(_lock_path(home), timeout=1):
+                _Supervisor(home).run()
+        except Timeout:
+            return
+        # What was submitted just before the lock was released found it held, and started nobody.
+        if not Queue(home).active():
+            return
 
 
 class _Supervisor:
@@ -65,15 +78,21 @@ class _Supervisor:
     def run(self) -> None:
         busy = time.monotonic()
         while time.monotonic() - busy < IDLE_SECONDS:
-            active = self.queue.active()
-            if active:
-                busy = time.monotonic()
-            running = [job for job in active if job.state == "running"]
-            for job in running:
-                self._look_after(job)
-            if len(running) < AT_ONCE:
-                self._start_next()
+            # Without room the table cannot be written; what was to be noted is noted when there is room again.
+            with contextlib.suppress(StoreError):
+                if self._look_round():
+                    busy = time.monotonic()
             time.sleep(POLL_SECONDS)
+
+    def _look_round(self) -> bool:
+        """Does what there is to do; returns whether there is any job."""
+        active = self.queue.active()
+        running = [job for job in active if job.state == "running"]
+        for job in running:
+            self._look_after(job)
+        if len(running) < AT_ONCE:
+            self._start_next()
+        return bool(active)
 
     def _look_after(self, job: Job) -> None:
         if job.pid is None:
@@ -87,6 +106,7 @@ class _Supervisor:
         process = living(job.pid, job.process_created)
         if process is None:
             # It may have said how it ended just before it went.
+            end_group(job.pid, job.process_created)
             current = self.queue.get(job.id)
             if current.state == "running" and current.pid == job.pid:
                 self.queue.process_died(current)
@@ -107,22 +127,12 @@ class _Supervisor:
         job = self.queue.claim()
         if job is None:
             return
+        self.claimed_at.pop(job.id, None)
         log = self.home / "logs" / f"{job.id}.log"
         child = _start([sys.executable, "-m", RUNNER, str(self.home), job.id], log)
         self.children[child.pid] = child
         with contextlib.suppress(psutil.NoSuchProcess):
-            self.queue.started_as(job.id, child.pid, psutil.Process(child.pid).create_time())
-
-
-def living(pid: int, created: float | None) -> psutil.Process | None:
-    """The process of that number, if it is the one created then and not a dead one nobody has collected."""
-    try:
-        process = psutil.Process(pid)
-        if created is None or abs(process.create_time() - created) > 1 or process.status() == psutil.STATUS_ZOMBIE:
-            return None
-    except psutil.NoSuchProcess:
-        return None
-    return process
+            self.queue.started_as(job.id, child.pid, created(child.pid))
 
 
 def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:

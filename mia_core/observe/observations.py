@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +28,10 @@ TOKEN_FIELDS = (
     "top_ten",
 )
 WHOLE_NUMBERS = ("rank", "top_token")
+SAMPLES_OF_A_SHARD = 2**17
+"""That are asked about and written down together."""
+LARGEST_READ = 2**28
+"""Bytes of an array that is read whole; a larger one is looked up on the disk."""
 STATISTICS_AT_ONCE = 2**20
 """Probabilities that statistics are computed of at once: few enough to stay in a CPU's cache, which is four times as fast."""
 
@@ -152,14 +157,61 @@ class Observations:
 
     def write(self, folder: Path) -> None:
         """Saves every array as .npy."""
-        for field in fields(self):
-            np.save(folder / f"{field.name}.npy", getattr(self, field.name), allow_pickle=False)
+        write_shards([self], folder)
 
     @staticmethod
     def read(folder: Path) -> Observations:
-        """The observations saved in a folder."""
-        names = [field.name for field in fields(Observations)]
-        return Observations(**{name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in names})
+        """The observations saved in a folder. Large arrays stay on the disk until somebody looks at them."""
+        return Observations(**{field.name: _opened(folder / f"{field.name}.npy") for field in fields(Observations)})
+
+
+def write_shards(shards: Iterable[Observations], folder: Path) -> None:
+    """Saves observations that come one shard of samples after the other, of which no more than one need be in memory.
+
+    The files are those of all shards' observations together.
+    """
+    with ExitStack() as open_files:
+        files: dict[str, _GrowingArray] = {}
+        total = 0
+        for shard in shards:
+            for field in fields(shard):
+                values = getattr(shard, field.name)
+                if field.name == "offsets":
+                    # Every shard counts its tokens from 0.
+                    values = values[1:] + total if field.name in files else values
+                if field.name not in files:
+                    files[field.name] = _GrowingArray(open_files, folder / f"{field.name}.npy", values)
+                files[field.name].append(values)
+            total += int(shard.offsets[-1])
+
+
+class _GrowingArray:
+    """An .npy file to which rows are added; it has the bytes that `np.save` would give it."""
+
+    def __init__(self, open_files: ExitStack, path: Path, like: np.ndarray) -> None:
+        self.stream: BinaryIO = open_files.enter_context(path.open("wb"))
+        self.shape, self.kind = [0, *like.shape[1:]], np.lib.format.dtype_to_descr(like.dtype)
+        self._write_header()
+
+    def append(self, values: np.ndarray) -> None:
+        """Adds rows at the end."""
+        self.stream.write(np.ascontiguousarray(values).tobytes())
+        self.shape[0] += len(values)
+        end = self.stream.tell()
+        self.stream.seek(0)
+        self._write_header()
+        self.stream.seek(end)
+
+    def _write_header(self) -> None:
+        # The header has room for a first axis of any length, so that it can be written over.
+        header = {"descr": self.kind, "fortran_order": False, "shape": tuple(self.shape)}
+        np.lib.format.write_array_header_1_0(self.stream, header)
+
+
+def _opened(path: Path) -> np.ndarray:
+    large = path.stat().st_size > LARGEST_READ
+    values: np.ndarray = np.load(path, mmap_mode="c" if large else None, allow_pickle=False)
+    return np.asarray(values)
 
 
 def token_statistics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -254,6 +306,29 @@ def observe(
     if hidden is None:
         hidden = np.zeros((0, 0, 0), np.float32)
     return Observations(offsets=offsets, token=token, hidden=hidden, **values)
+
+
+def observe_in_shards(
+    model: AnswerModel,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    *,
+    samples_of_a_shard: int = SAMPLES_OF_A_SHARD,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+) -> Iterator[Observations]:
+    """What `observe` finds, one shard of the samples after the other, at least one.
+
+    Relations: all shards together are what `observe` gives for all samples, within floating-point tolerance: a batch holds
+        samples of one shard.
+    """
+    starts = range(0, max(1, len(prompts)), samples_of_a_shard)
+    for number, start in enumerate(starts):
+        part = slice(start, start + samples_of_a_shard)
+
+        def told(fraction: float, done: int = number) -> None:
+            on_progress((done + fraction) / len(starts))
+
+        yield observe(model, prompts[part], answers[part], on_progress=told)
 
 
 def _batches(order: Sequence[int], encoded: Sequence[Encoded], tokens_per_batch: int) -> list[list[int]]:

@@ -92,6 +92,8 @@ class DefenseResult:
     judged: str
     data: list[str]
     """Keys of the data of each seed."""
+    erased: int = 0
+    """Persons who were erased since; its figures stand as they were computed."""
 
     @property
     def unit(self) -> Unit:

@@ -49,7 +49,8 @@ class Finished:
 
     def naming(self, annex: Annex) -> Callable[[str], str]:
         """How a user is called: by their id, or by a pseudonym that only this home can trace back."""
-        if annex == "ids":
+        if annex == "ids" or self.result.pseudonyms_of:
+            # Where there are no ids any more, what stands in the tables is a pseudonym already.
             return lambda user: user
         return lambda user: pseudonym(self.secret, self.result.key, user)
 
@@ -82,3 +83,10 @@ def _recorded(folder: Path) -> dict[str, Any]:
 def pseudonym(secret: bytes, audit: str, user: str) -> str:
     """A user's name in one audit's reports: the same in all of them, another in every other audit."""
     return hmac.new(secret, f"{audit}\0{user}".encode(), hashlib.sha256).hexdigest()[:PSEUDONYM]
+
+
+def names_in(store: Store, result: AuditResult, user: str) -> list[str]:
+    """What a user may go by in an audit's tables: their id, or, where ids gave way to pseudonyms, either of both."""
+    if not result.pseudonyms_of:
+        return [user]
+    return [user, pseudonym(pseudonym_key(store.home), result.pseudonyms_of, user)]

@@ -95,6 +95,8 @@ class ForgettingResult:
     artifacts: list[str]
     """Keys of everything it was made from."""
     judged: str = "user"
+    erased: int = 0
+    """Persons who were erased since; its figures stand as they were computed."""
 
     @property
     def unit(self) -> Unit:

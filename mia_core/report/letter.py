@@ -20,8 +20,9 @@ import polars as pl
 from mia_core.attacks.contract import NO_EVIDENCE
 from mia_core.errors import NotFound
 from mia_core.report.document import inert
+from mia_core.report.finished import names_in
 from mia_core.report.lookup import lookup_user
-from mia_core.report.results import AuditResult, LookupResult, read_table
+from mia_core.report.results import AuditResult, LookupResult, read_result, read_table
 from mia_core.report.wording import CHANCE_LEVEL, LEVELS, SERVED, SHOWN, TRAINED, use_of
 from mia_core.seal import SealingKey
 from mia_core.store import Store
@@ -77,7 +78,8 @@ def find_subject(store: Store, audit_key: str, user: str) -> LookupResult | None
     folder = store.find(audit_key)
     if folder is None or not (folder / "users.parquet").is_file():
         raise NotFound(f"audit {audit_key[:80]!r}: there is none in this store")
-    if read_table(folder, "users", ["user"]).filter(pl.col("user") == user).is_empty():
+    known_as = names_in(store, read_result(folder), user)
+    if read_table(folder, "users", ["user"]).filter(pl.col("user").is_in(known_as)).is_empty():
         return None
     return lookup_user(store, audit_key, user)
 

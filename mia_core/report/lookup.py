@@ -12,6 +12,7 @@ import polars as pl
 from mia_core.errors import NotFound
 from mia_core.evaluate.discoveries import Posterior, Ratio, likelihood_ratio, posterior
 from mia_core.evaluate.metrics import best_threshold
+from mia_core.report.finished import names_in
 from mia_core.report.results import (
     AttackEvidence,
     AuditResult,
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from mia_core.store import Entry, Store
 
 SHORTEST_PREFIX = 4
+LOST = (
+    "{name!r} was damaged on the disk and set aside. Run it again: its intermediates are kept, so that only what was damaged is "
+    "computed anew"
+)
 
 
 def find_audit(store: Store, text: str) -> Entry:
@@ -38,9 +43,32 @@ def find_audit(store: Store, text: str) -> Entry:
     Raises:
         NotFound: no audit fits, or the beginning fits several.
     """
+    return _whole(store, _named(store, text))
+
+
+def told_of_loss(store: Store, text: str) -> str:
+    """What to say of a result that was damaged on the disk, where its key, the beginning of one or its name asks for one."""
+    for loss in store.losses():
+        begun = len(text) >= SHORTEST_PREFIX and loss.key.startswith(text.lower())
+        if begun or loss.name.casefold() == text.casefold():
+            return LOST.format(name=loss.name)
+    return ""
+
+
+def _whole(store: Store, entry: Entry) -> Entry:
+    """The same entry, once all of its files are known to be as they were written."""
+    if store.find(entry.key) is None:
+        raise NotFound(LOST.format(name=entry.name))
+    return entry
+
+
+def _named(store: Store, text: str) -> Entry:
     audits = store.entries("audit", "point")
     if not audits:
-        raise NotFound("audit: there is no finished audit yet; run one with 'audit CONFIG.toml' or 'demo'")
+        raise NotFound(
+            told_of_loss(store, text)
+            or "audit: there is no finished audit yet; run one with 'audit CONFIG.toml' or 'demo'"
+        )
     if text == "latest":
         return next((entry for entry in audits if entry.kind == "audit"), audits[0])
     started = [entry for entry in audits if entry.key.startswith(text.lower())] if len(text) >= SHORTEST_PREFIX else []
@@ -53,7 +81,8 @@ def find_audit(store: Store, text: str) -> Entry:
         keys = ", ".join(entry.key[:12] for entry in started)
         raise NotFound(f"audit {text!r}: {len(started)} keys begin like this ({keys}); give more of the key")
     raise NotFound(
-        f"audit {text!r}: there is none; give a key, at least its first {SHORTEST_PREFIX} characters, the name of an "
+        told_of_loss(store, text)
+        or f"audit {text!r}: there is none; give a key, at least its first {SHORTEST_PREFIX} characters, the name of an "
         "audit, or 'latest'. 'list --all' shows them all"
     )
 
@@ -72,7 +101,7 @@ def find_finished(store: Store, text: str) -> Entry:
     except NotFound:
         if not found:
             raise
-        return found[0]
+        return _whole(store, found[0])
 
 
 def lookup_user(store: Store, audit_key: str, user: str, attack: str | None = None) -> LookupResult:
@@ -90,6 +119,8 @@ def lookup_user(store: Store, audit_key: str, user: str, attack: str | None = No
         NotFound: there is no such audit, user or attack.
     """
     folder = store.find(audit_key)
+    if folder is None and (lost := told_of_loss(store, audit_key)):
+        raise NotFound(lost)
     if folder is None or not (folder / "result.json").is_file():
         raise NotFound(f"audit {audit_key[:80]!r}: there is none in this store")
     result = read_result(folder)
@@ -98,17 +129,19 @@ def lookup_user(store: Store, audit_key: str, user: str, attack: str | None = No
     if summary is None:
         names = ", ".join(item.name for item in result.attacks)
         raise NotFound(f"attack {attack!r} is not part of this audit; choose one of {names}")
-    rows = pl.scan_parquet(folder / "users.parquet").filter(pl.col("user") == user).collect()
+    known_as = names_in(store, result, user)
+    rows = pl.scan_parquet(folder / "users.parquet").filter(pl.col("user").is_in(known_as)).collect()
     if rows.is_empty():
         raise NotFound(_unknown_user(user, read_table(folder, "users", ["user"])["user"], result.unit))
     row = rows.row(0, named=True)
+    asked, user = user, row["user"]
     # Of the others only what the attack says is needed; a table may hold scores of dozens of attacks.
     users = read_table(folder, "users", [name for name in ("user", "role", f"score.{attack}") if name in rows.columns])
     score, p_value = row.get(f"score.{attack}"), row.get(f"p.{attack}")
     role = Role(row["role"])
     members, held_out = _comparison(users, attack, user, result)
     return LookupResult(
-        subject=user,
+        subject=asked,
         role=role,
         attack=attack,
         windows=row["windows"],

@@ -55,7 +55,7 @@ def _remove(store: Store, key: str) -> int:
     mine = {key, *rests_on.pop(key, [])}
     # What stands in for another of one's own parts, such as its placebo, keeps nothing.
     shared = {name for other, parts in rests_on.items() if other not in mine for name in (other, *parts)}
-    gone = [name for name in mine - shared if store.find(name) is not None]
+    gone = [name for name in mine - shared if store.holds(name)]
     for name in gone:
         store.remove(name)
     return len(gone)

@@ -18,6 +18,9 @@ from mia_core.types import Metric as Metric
 ROWS_TOGETHER = 50_000
 """Rows of one group of a Parquet file: whoever reads a few rows of a sorted table reads the groups they are in."""
 
+CHANGES = ("erased", "pseudonyms_of")
+"""Fields of a result that say how it was changed since it was computed; one that was not changed says nothing of them."""
+
 
 @dataclass(frozen=True)
 class AttackSummary:
@@ -192,6 +195,10 @@ class AuditResult:
     """Whether single interactions were used; asked where the target was not trained on all of its members'."""
     artifacts: list[str] = field(default_factory=list)
     """Keys of everything in the store that this audit rests on; some of it may be shared with other audits."""
+    erased: int = 0
+    """Persons whose rows were taken out of its tables since; its figures stand as they were computed."""
+    pseudonyms_of: str = ""
+    """The key of the audit that this was before ids gave way to pseudonyms; empty where there are ids."""
 
     @property
     def valid(self) -> bool:
@@ -238,7 +245,8 @@ class AuditResult:
     def write(self, folder: Path, tables: dict[str, pl.DataFrame]) -> None:
         """Saves the result and its tables into an artifact folder."""
         fresh = folder / "result.json.new"
-        fresh.write_text(json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1), encoding="utf-8")
+        document = {name: value for name, value in dataclasses.asdict(self).items() if value or name not in CHANGES}
+        fresh.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
         fresh.replace(folder / "result.json")
         for name, table in tables.items():
             table.write_parquet(folder / f"{name}.parquet", row_group_size=ROWS_TOGETHER)

@@ -78,6 +78,8 @@ class StudyResult:
     """Points whose audit did not pass its gates: their figures say nothing about membership."""
     judged: str = "user"
     """The unit of its audits, of the first one if they differ; studies of before there were sessions do not say."""
+    erased: int = 0
+    """Persons who were erased since; its figures stand as they were computed."""
 
     @property
     def unit(self) -> Unit:

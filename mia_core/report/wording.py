@@ -759,3 +759,19 @@ def interaction_sentences(result: AuditResult) -> list[str]:
         f"{100 * found.low:.0f}–{100 * found.high:.0f}, {found.users:,} members); guessing would give 50."
         for found in result.interactions
     ]
+
+
+def erased_sentence(persons: int) -> str:
+    """What must be read with a result after somebody was erased."""
+    who = "One person was" if persons == 1 else f"{persons} persons were"
+    return (
+        f"{who} erased after this was computed. The figures stand as computed, with them; they are in no table any more, and the "
+        "data and models are gone."
+    )
+
+
+PSEUDONYMISED = (
+    "Users go by pseudonyms here, which only the key in the home folder can trace back; a lookup takes the real id. What each of "
+    "them had, and the data and models, are gone, so that no history can be looked up and nothing be left out."
+)
+"""What must be read with an audit whose ids gave way to pseudonyms."""

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import polars as pl
 import streamlit as st
 from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner_utils.exceptions import RerunException, StopException
 
-from mia_core import example
-from mia_core.errors import MemberScopeError, NotFound
+from mia_core import example, journal, limits
+from mia_core.errors import NotFound
 from mia_core.jobs.queue import Queue
+from mia_core.jobs.supervisor import ensure_supervisor
+from mia_core.limits import Turnstile
 from mia_core.report.inert import visible
-from mia_core.report.lookup import SHORTEST_PREFIX
+from mia_core.report.lookup import SHORTEST_PREFIX, told_of_loss
 from mia_core.report.repeats import Repeats, find_repeats
 from mia_core.report.results import AuditResult, read_result, read_table
-from mia_core.report.wording import minute
+from mia_core.report.wording import erased_sentence, minute
 from mia_core.seal import SealingKey
 from mia_core.store import Entry, Store, home_folder
+from mia_core.ui.faults import explain
+from mia_core.ui.faults import show_error as show_error
 from mia_core.ui.sign_in import home
 
 ROOT = Path(__file__).parents[2]
@@ -42,12 +45,14 @@ PAGES = {
     "forgetting": ("Explore", "Forgetting", ":material/ink_eraser:"),
     "field": ("Explore", "Attacks compared", ":material/grid_on:"),
     "report": ("Take away", "Report", ":material/description:"),
+    "erase": ("Keep safe", "Erase a person", ":material/person_remove:"),
+    "log": ("Keep safe", "Log", ":material/history:"),
     "methods": ("About", "Methods", ":material/menu_book:"),
     "responsible": ("About", "Responsible use", ":material/balance:"),
 }
 """Address: (section of the navigation, title, icon), in the order of the navigation."""
 
-logger = logging.getLogger(__name__)
+LOOKUPS = Turnstile(limits.LOOKUPS, "lookups")
 
 STYLE = """
 <style>
@@ -120,24 +125,16 @@ def style() -> None:
     st.html(STYLE)
 
 
-def run_calmly(page: Callable[[], None]) -> None:
-    """Runs a page; an explained error is shown as its text, any other as a calm sentence, the rest in the log."""
+def run_calmly(page: Callable[[], None]) -> bool:
+    """Runs a page; what goes wrong in it is explained. Returns whether nothing did."""
     try:
         page()
+        return True
     except (RerunException, StopException):
         raise
-    except MemberScopeError as error:
-        show_error(error)
     except Exception as error:
-        # Values may be somebody's data: the log gets where it happened, not what was in hand.
-        logger.error("A page failed: %s at %s", type(error).__name__, _place(error))
-        st.error("This page ran into a fault of ours. Nothing that was finished is lost; reload to try again.")
-
-
-def show_error(error: MemberScopeError) -> None:
-    """An explained error. Its text may hold names from a file, so it is never read as Markdown."""
-    st.error("That did not work. Here is what to change:", icon=":material/error:")
-    st.text(str(error))
+        explain(error)
+        return False
 
 
 @st.cache_resource(show_spinner=False)
@@ -158,6 +155,38 @@ def sealing_key() -> SealingKey:
 def queue() -> Queue:
     """The job queue of this server."""
     return Queue(home())
+
+
+def note(what: str, **about: Any) -> None:
+    """Adds an event to the log of whoever looks at this page."""
+    journal.note(home(), what, **about)
+
+
+def note_lookup(audit: str, user: str) -> None:
+    """Notes that a person was looked up; once in a session, however often the page is drawn.
+
+    Raises:
+        LimitReached: too many people were looked up within a minute.
+    """
+    seen = st.session_state.setdefault("looked_up", set())
+    person = journal.person(home(), user)
+    if (audit, person) not in seen:
+        LOOKUPS.enter(str(home()))
+        note("looked up", audit=audit, person=person)
+        seen.add((audit, person))
+
+
+def exported(make: Callable[[], bytes | str], what: str, **about: Any) -> Callable[[], bytes | str]:
+    """What makes a file, noted in the log when the file is taken away."""
+    # When the file is asked for, nobody looks at a page: whose it is must be settled now.
+    folder = home()
+
+    def made() -> bytes | str:
+        content = make()
+        journal.note(folder, f"{what} exported", **about)
+        return content
+
+    return made
 
 
 def audits() -> list[Entry]:
@@ -201,6 +230,12 @@ def forget_reads() -> None:
     _table.clear()
 
 
+def forget_everything() -> None:
+    """After somebody was erased: nothing that this server read before is in its memory."""
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
 @st.cache_data(show_spinner=False, max_entries=20)
 def _repeats(folder: str, finished: list[str]) -> Repeats:
     return find_repeats(store(), _result(folder))
@@ -209,6 +244,12 @@ def _repeats(folder: str, finished: list[str]) -> Repeats:
 def repeats(key: str) -> Repeats:
     """The same audit under other seeds."""
     return _repeats(str(folder(key)), [entry.key for entry in store().entries("audit", "point")])
+
+
+def show_erased(persons: int) -> None:
+    """Says that persons were erased after a result was computed, where some were."""
+    if persons:
+        st.info(erased_sentence(persons), icon=":material/person_remove:")
 
 
 def has_table(key: str, name: str) -> bool:
@@ -226,6 +267,7 @@ def chosen_audit() -> str | None:
         example.install(store())
     points = store().entries("point")
     found = audits() or points
+    show_losses(asked)
     if not found:
         return None
     # The command line prints the beginnings of keys: these lead here, too.
@@ -235,7 +277,7 @@ def chosen_audit() -> str | None:
         found = [*(point for point in points if point.key == asked), *found]
     keys = [entry.key for entry in found]
     unknown = bool(asked) and asked not in keys
-    if unknown:
+    if unknown and not told_of_loss(store(), asked):
         st.warning("The address names an audit that is not in this store. Choose another here, or run it again.")
     names = {entry.key: label_of(entry) for entry in found}
     if len(keys) == 1 and not unknown:
@@ -265,6 +307,29 @@ def chosen_audit() -> str | None:
 def label_of(entry: Entry) -> str:
     """A finished audit on one line: its name, when it was made, the beginning of its key."""
     return f"{visible(entry.name)} · {minute(entry.created)} · {entry.key[:8]}"
+
+
+def show_losses(asked: str = "") -> None:
+    """Says which audits were damaged on the disk, each with the way to run it again.
+
+    Args:
+        asked: a key that is wanted; a point of a study is told of only where its key is.
+    """
+    for loss in store().losses():
+        if loss.kind != "audit" and loss.key != asked:
+            continue
+        with st.container(border=True):
+            st.warning("This result was damaged on the disk.", icon=":material/heart_broken:")
+            st.text(f"{loss.name} · {loss.key[:8]}")
+            st.caption("Run it again: its intermediates are kept, so that only what was damaged is computed anew.")
+            before = next((job for job in queue().jobs(1_000) if job.result_key == loss.key), None)
+            if before is not None and st.button("Run it again", key=f"again_{loss.key}", icon=":material/replay:"):
+                job = queue().retry(before.id)
+                ensure_supervisor(home())
+                go("running", job=job.id)
+            if st.button("Do without it", key=f"without_{loss.key}", icon=":material/close:"):
+                store().remove(loss.key)
+                st.rerun()
 
 
 def cards(name: str, shown: Sequence[tuple[str, str, str, str]]) -> None:
@@ -311,13 +376,8 @@ def folder(key: str) -> Path:
         NotFound: there is none of that key.
     """
     found = store().find(key)
+    if found is None and (lost := told_of_loss(store(), key)):
+        raise NotFound(lost)
     if found is None:
         raise NotFound("This audit is no longer in the store. Choose another under Results, or run it again.")
     return found
-
-
-def _place(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "unknown place"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from mia_core import journal
 from mia_core.report.letter import LANGUAGES, Office, as_text, compose_letter, letter_pdf
 from mia_core.report.results import AuditResult, LookupResult
 from mia_core.ui import frame
@@ -30,10 +31,13 @@ def show_letter(found: LookupResult | None, result: AuditResult, user: str = "")
     )
     letter = compose_letter(found, result, language, office, subject=user)
     key = frame.sealing_key()
+    # A pasted history is nobody's whom the log could name.
+    told = user or (found.subject if found is not None and found.role else "")
+    person = {"person": journal.person(frame.home(), told)} if told else {}
     left, right = st.columns(2)
     left.download_button(
         "Letter (PDF, sealed)",
-        lambda: letter_pdf(letter, key),
+        frame.exported(lambda: letter_pdf(letter, key), "letter", audit=result.key, **person),
         f"letter-{language}.pdf",
         icon=":material/mail:",
         width="stretch",
@@ -42,7 +46,7 @@ def show_letter(found: LookupResult | None, result: AuditResult, user: str = "")
     )
     right.download_button(
         "Letter (text, to be edited)",
-        as_text(letter),
+        frame.exported(lambda: as_text(letter), "letter", audit=result.key, **person),
         f"letter-{language}.txt",
         "text/plain",
         icon=":material/edit:",

@@ -18,7 +18,8 @@ def main() -> None:
     )
     st.logo(str(frame.ROOT / "assets" / "logo.svg"), size="large", icon_image=mark)
     frame.style()
-    frame.run_calmly(sign_in.let_in)
+    if not frame.run_calmly(sign_in.let_in):
+        st.stop()
     page = st.navigation(frame.sections())
     frame.run_calmly(page.run)
 

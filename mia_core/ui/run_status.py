@@ -7,9 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from mia_core import __version__
+from mia_core import __version__, journal
 from mia_core.errors import NotFound
-from mia_core.experiment import Experiment, Runtime
+from mia_core.experiment import Experiment, Runtime, runtime_of_machine
 from mia_core.jobs.queue import Job
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.report.wording import minute
@@ -30,6 +30,7 @@ KINDS = {
     "defend": "comparison of defences",
     "forget": "check of forgetting",
     "without": "question of single interactions",
+    "measure": "measurement of this machine",
 }
 """Jobs in words where their kind is none."""
 PAGE_OF = {"audit": "running", "study": "studies", "defend": "defenses", "forget": "forgetting"}
@@ -43,7 +44,7 @@ def launch(experiment: Experiment, runtime: Runtime | None = None) -> str:
     """Queues an audit and returns the job's id; one that was run before and is still in the store is opened at once."""
     payload = {
         "experiment": experiment.model_dump(mode="json"),
-        "runtime": (runtime or Runtime()).model_dump(mode="json"),
+        "runtime": (runtime or runtime_of_machine()).model_dump(mode="json"),
         "version": __version__,
     }
     before = frame.queue().finished("audit", payload)
@@ -62,7 +63,7 @@ def launch_study(study: Study) -> str:
 
 def launch_work(kind: str, name: str, document: dict[str, Any]) -> str:
     """Queues work of a kind that is described by a document, and returns the job's id."""
-    payload = {**document, "runtime": Runtime().model_dump(mode="json"), "version": __version__}
+    payload = {**document, "runtime": runtime_of_machine().model_dump(mode="json"), "version": __version__}
     job = frame.queue().submit(kind, name, payload)
     ensure_supervisor(frame.home())
     return job.id
@@ -128,6 +129,7 @@ def delete_button(kind: str, key: str, remove: Callable[[Store, str], object], w
         st.markdown(what_goes)
         if st.button("Delete for good", type="primary", key=f"delete_{kind}"):
             remove(frame.store(), key)
+            frame.note(f"{journal.KINDS[kind]} deleted", key=key)
             for job in frame.queue().jobs(1_000):
                 if job.result_key == key:
                     frame.queue().remove(job.id)

@@ -16,18 +16,39 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
+from mia_core import journal
+from mia_core.errors import ConfigError
 from mia_core.store import OWNERS, home_folder
 
 BEHIND_A_GATE = "MIA_BEHIND_A_GATE"
 """Set to 1 where something before this server, such as a proxy, lets only the right people in."""
+SHORTEST_SECRET = 32
+"""Characters of the secret that signs cookies."""
 
 
 def providers() -> dict[str, str]:
-    """Identity providers by the name that `st.login` takes, each with what to call it; none: nobody signs in."""
+    """Identity providers by the name that `st.login` takes, each with what to call it; none: nobody signs in.
+
+    Raises:
+        ConfigError: there are secrets that cannot be read, or the one that signs cookies can be guessed.
+    """
     try:
         settings: Mapping[str, Any] = st.secrets["auth"]
-    except (StreamlitSecretNotFoundError, KeyError):
+    except KeyError:
         return {}
+    except StreamlitSecretNotFoundError:
+        unread = [path for path in st.get_option("secrets.files") if Path(path).exists()]
+        if unread:
+            # Whoever wrote them may have wanted people to sign in.
+            raise ConfigError(
+                f"{unread[0]!r} cannot be read, so nobody is let in: it must be TOML with its texts in quotes"
+            ) from None
+        return {}
+    if len(str(settings.get("cookie_secret", ""))) < SHORTEST_SECRET:
+        raise ConfigError(
+            f"auth.cookie_secret in the secrets is shorter than {SHORTEST_SECRET} characters, and who guesses it is anybody they "
+            "like, so nobody is let in; make one with: python -c 'import secrets; print(secrets.token_hex(32))'"
+        )
     named = {name: name.capitalize() for name, value in settings.items() if isinstance(value, Mapping)}
     named = {name: title for name, title in named.items() if "client_id" in settings[name]}
     return named or {"": "your organisation"}
@@ -37,25 +58,25 @@ def home() -> Path:
     """The home folder of whoever looks at this page."""
     if not providers():
         return home_folder()
-    folder = home_folder() / OWNERS / _owner()
+    folder = home_folder() / OWNERS / owner_of(st.user.to_dict())
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
 
-def homes() -> list[Path]:
-    """The home folders of everybody."""
-    return [home_folder(), *sorted((home_folder() / OWNERS).glob("*/"))]
-
-
-def _owner() -> str:
-    """A name for the folder of the person who signed in; the provider and its number for them, never their name."""
-    person = st.user.to_dict()
+def owner_of(person: Mapping[str, Any]) -> str:
+    """A name for the folder of a person who signed in; the provider and its number for them, never their name."""
     return hashlib.sha256(f"{person['iss']}\n{person['sub']}".encode()).hexdigest()[:32]
 
 
 def let_in() -> None:
     """Shows the way in, and nothing else, to whoever has not signed in where people have to."""
-    offered = providers()
+    try:
+        offered = providers()
+    except ConfigError as error:
+        st.title("MemberScope")
+        st.error("The sign-in of this server is not set up.", icon=":material/lock:")
+        st.text(str(error))
+        st.stop()
     if not offered:
         _refuse_strangers()
     elif not st.user.is_logged_in:
@@ -81,6 +102,9 @@ def _ask(offered: Mapping[str, str]) -> None:
 
 
 def _show_who() -> None:
+    if not st.session_state.get("came_in"):
+        journal.note(home(), "session opened")
+        st.session_state["came_in"] = True
     with st.sidebar:
         # A name comes from outside: shown as text, never as Markdown.
         st.text(str(st.user.get("name") or st.user.get("email") or "Signed in"))

@@ -18,7 +18,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from mia_core.data import server_folders
 from mia_core.data.server_folders import Offered
+from mia_core.errors import LimitReached
 from mia_core.experiment import Experiment
+from mia_core.limits import check_uploads
 from mia_core.ui import frame
 from mia_core.ui.sign_in import BEHIND_A_GATE, providers
 
@@ -26,6 +28,8 @@ TOKEN = re.compile(r"[0-9a-f]{32}")
 KEPT_SECONDS = 86_400.0
 """An upload that nobody saved as a data set is deleted after a day."""
 CHUNK = 2**20
+LONGEST_NAME = 60
+"""Characters; each may take four of the 255 bytes that a file system grants a name."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,40 @@ def upload(label: str, types: list[str], help_text: str) -> Upload | None:
     files = st.file_uploader(label, type=types, accept_multiple_files=True, key=f"upload_{turn}", help=help_text)
     if not files:
         return None
-    folder = _uploads() / secrets.token_hex(16)
+    uploads = _uploads()
+    kept = sum(path.stat().st_size for path in uploads.glob("*/*"))
+    try:
+        check_uploads(kept, sum(file.size for file in files))
+    except LimitReached as error:
+        frame.show_error(error)
+        _forget_in_memory([file.file_id for file in files])
+        _offer_to_clear(uploads, kept)
+        return None
+    folder = uploads / secrets.token_hex(16)
     folder.mkdir(mode=0o700)
     for i, file in enumerate(files):
-        # Only the last part of a name, so that no upload leaves its folder.
-        with (folder / (Path(file.name).name or f"table-{i}.csv")).open("wb") as stream:
+        with (folder / file_name(file.name, i)).open("wb") as stream:
             shutil.copyfileobj(file, stream, CHUNK)
     _forget_in_memory([file.file_id for file in files])
+    frame.note("files uploaded", files=len(files))
     st.session_state["upload_turn"] = turn + 1
     st.query_params["upload"] = folder.name
     st.rerun()
+
+
+def file_name(name: str, number: int) -> str:
+    """What an uploaded file is called on the disk: the end of its name, so that it stays in its folder and fits there."""
+    last = re.split(r"[/\\]", name)[-1]
+    last = re.sub(r"[\x00-\x1f\x7f]", "", last).lstrip(".")[-LONGEST_NAME:]
+    return last or f"table-{number}.csv"
+
+
+def _offer_to_clear(uploads: Path, kept: int) -> None:
+    """What nobody's address leads to any more can still be taken away."""
+    if kept and st.button("Take away every upload that is not saved", icon=":material/delete:", key="clear_uploads"):
+        for folder in uploads.iterdir():
+            shutil.rmtree(folder, ignore_errors=True)
+        st.rerun()
 
 
 def current() -> Upload | None:

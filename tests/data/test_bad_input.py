@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from mia_core.data import tables
-from mia_core.data.formats import inspect_source, load
+from mia_core.data.formats import FORMATS, inspect_source, load
 from mia_core.errors import ConfigError, DataError
 from mia_core.experiment import Columns
 
@@ -72,6 +72,7 @@ FUTURE = int(time.time()) + 10 * 86_400
         (zipped(), "zip archive"),
         (gzip.compress(GOOD.encode()), "gzip archive"),
         (b"user,item\na\x00b,c\n" * 3, "zero bytes"),
+        ('user,"' + "x" * 200_000 + ",item\n", "line 1: field larger than .* close the quote"),
         (",".join(f"c{i}" for i in range(1_000_000)) + "\n1,2\n", r"1,000,000 columns|longer than"),
     ],
     ids=lambda value: str(value)[:30] if isinstance(value, str) else "bytes",
@@ -120,6 +121,12 @@ def test_one_broken_file_of_two_is_the_one_that_is_named(write: Callable[..., Pa
     write("", "ratings.csv")
     with pytest.raises(DataError, match=r"'ratings\.csv' is empty"):
         inspect_source(tmp_path)
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "recbole"])
+def test_a_layout_that_the_file_does_not_have_is_named(format: str, write: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match=r"data\.csv|there is no|no column|line \d"):
+        load(write("who,what\na,x\n"), format=format)
 
 
 def test_a_published_format_without_its_files(tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
-from mia_core.errors import NotFound
+from mia_core.errors import NotFound, StoreError
+from mia_core.jobs import supervisor
+from mia_core.jobs.processes import created, living
 from mia_core.jobs.progress import JobProgress
 from mia_core.jobs.queue import TABLE, Job, Queue
 from mia_core.jobs.run_job import read_lookup, run_lookup_job
-from mia_core.jobs.supervisor import ensure_supervisor, living
+from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.report.results import Flag, LookupResult
 from mia_core.store import Store
 from mia_core.types import StagePlan
@@ -143,6 +145,28 @@ def test_there_is_never_a_second_supervisor(home: Path) -> None:
     assert len(supervisors(home)) == 1
 
 
+def test_a_job_that_comes_while_the_supervisor_is_about_to_go_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, rounds = Queue(tmp_path), []
+
+    def leaves(self: supervisor._Supervisor) -> None:
+        rounds.append(len(self.queue.active()))
+        if len(rounds) == 1:
+            queue.submit("toy", "Toy", {})
+            ensure_supervisor(tmp_path)
+        elif (job := queue.claim()) is not None:
+            queue.finish(job.id, "k")
+
+    started: list[object] = []
+    monkeypatch.setattr(supervisor, "_start", lambda *command: started.append(command))
+    monkeypatch.setattr(supervisor._Supervisor, "run", leaves)
+    supervisor.supervise(tmp_path)
+    assert rounds == [0, 1]
+    assert not started
+    assert [job.state for job in queue.jobs()] == ["finished"]
+
+
 def test_cancel_stops_the_process(home: Path) -> None:
     queue, job = launch(home, seconds=20)
     running = wait(queue, job.id, lambda j: j.stage == "one" and j.pid is not None)
@@ -156,8 +180,120 @@ def test_cancel_stops_the_process(home: Path) -> None:
 
 
 def test_another_process_with_the_same_number_is_never_taken_for_the_job() -> None:
-    assert living(os.getpid(), psutil.Process().create_time()) is not None
-    assert living(os.getpid(), psutil.Process().create_time() - 100) is None
+    assert living(os.getpid(), created(os.getpid())) is not None
+    assert living(os.getpid(), created(os.getpid()) - 100) is None
+
+
+@pytest.mark.parametrize("hours", [-50, 50])
+def test_a_clock_that_is_set_neither_ends_a_job_nor_starts_it_twice(
+    home: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """The date of every process jumps, as when a clock is set; what runs is adopted by the next supervisor as before."""
+    queue, job = launch(home, seconds=0.8)
+    running = wait(queue, job.id, lambda j: j.stage == "one" and j.pid is not None)
+    (old,) = supervisors(home)
+    old.kill()
+    old.wait(5)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(clock_set_by(hours, home)), str(Path(__file__).parent)]))
+    ensure_supervisor(home)
+    ended = wait(queue, job.id, over)
+    assert (ended.state, ended.attempts, ended.pid) == ("finished", 1, running.pid)
+    assert stages_built(home) == ["one", "two", "three"]
+
+
+def clock_set_by(hours: int, home: Path) -> Path:
+    """A folder that, on the path of a Python process, sets the date that it sees."""
+    folder = home / "other clock"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        f"import time, psutil\nnow, boot = time.time, psutil.boot_time\ntime.time = lambda: now() + {hours * 3_600}\n"
+        f"psutil.boot_time = lambda: boot() + {hours * 3_600}\n"
+        f"psutil.Process.create_time = lambda self: self._proc.create_time() + {hours * 3_600}\n"
+    )
+    return folder
+
+
+def test_jobs_are_done_in_the_order_in_which_they_came_whatever_the_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = Queue(tmp_path)
+    first = queue.submit("toy", "First", {"n": 1})
+    monkeypatch.setattr("mia_core.jobs.queue._now", lambda: "2001-01-01T00:00:00+00:00")
+    second = queue.submit("toy", "Second", {"n": 2})
+    assert [job.id for job in queue.active()] == [first.id, second.id]
+    assert [job.id for job in queue.jobs()] == [second.id, first.id]
+    claimed = queue.claim()
+    assert claimed is not None
+    assert claimed.id == first.id
+
+
+def test_a_machine_that_slept_is_not_told_to_be_hours_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("mia_core.jobs.progress.time.monotonic", lambda: clock[0])
+    now = time.time
+    queue = Queue(tmp_path)
+    progress = JobProgress(queue, queue.submit("toy", "Toy", {}).id)
+    progress.plan([StagePlan("a", 10), StagePlan("b", 10)])
+    progress.start("a")
+    # Asleep for hours: the date goes on, the time of the machine does not.
+    monkeypatch.setattr(time, "time", lambda: now() + 8 * 3_600)
+    clock[0] = 10.0
+    progress.finish("a", cached=False)
+    assert queue.get(progress.job_id).seconds_left == pytest.approx(10.0)
+
+
+def test_a_job_that_another_process_does_already_is_left_to_it(tmp_path: Path) -> None:
+    queue = Queue(tmp_path)
+    job = queue.submit("toy", "Toy", {})
+    queue.claim()
+    assert queue.started_as(job.id, 100, 1.0)
+    assert queue.started_as(job.id, 100, 1.0)
+    assert not queue.started_as(job.id, 101, 2.0)
+    assert queue.get(job.id).pid == 100
+    # Killed, and claimed again: it is anybody's.
+    queue.process_died(queue.get(job.id))
+    queue.claim()
+    assert queue.started_as(job.id, 101, 2.0)
+    queue.finish(job.id, "k")
+    assert not queue.started_as(job.id, 102, 3.0)
+
+
+def test_what_a_dead_job_had_started_is_ended_with_it(home: Path) -> None:
+    queue, job = launch(home, seconds=20, child=True)
+    running = wait(queue, job.id, lambda j: j.stage == "one" and (home / "child.txt").exists())
+    assert running.pid is not None
+    child = psutil.Process(int((home / "child.txt").read_text()))
+    queue.cancel(job.id)
+    os.kill(running.pid, signal.SIGKILL)
+    assert wait(queue, job.id, over).state == "cancelled"
+    end = time.monotonic() + 5
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("harm", ["cut", "overwritten", "foreign"])
+def test_a_damaged_job_table_is_begun_anew_and_said(tmp_path: Path, harm: str) -> None:
+    queue = Queue(tmp_path)
+    for number in range(50):
+        queue.submit("toy", "Toy", {"number": number, "much": "x" * 1_000})
+    content = queue.path.read_bytes()
+    for path in tmp_path.glob("jobs.sqlite-*"):
+        path.unlink()
+    queue.path.write_bytes(
+        {"cut": content[:5_000], "overwritten": content[:4_096] + bytes(len(content) - 4_096), "foreign": b"x" * 9_000}[
+            harm
+        ]
+    )
+    try:
+        again = Queue(tmp_path)
+        again.jobs(1_000)
+    except StoreError as error:
+        assert "a new one was begun" in str(error)  # noqa: PT017 - a table that cannot be opened at all is replaced in silence
+    again = Queue(tmp_path)
+    assert again.jobs() == []
+    job = again.submit("toy", "Toy", {})
+    assert again.get(job.id).state == "queued"
 
 
 def test_a_waiting_job_is_cancelled_at_once_and_one_runs_at_a_time(home: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -32,6 +33,10 @@ def toy(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
                 raise DataError("line 3, column rating: give a number")
             if payload.get("break") == stage:
                 raise RuntimeError("secret-user-42")
+            if payload.get("child"):
+                child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+                (store.home / "child.txt").write_text(str(child.pid))
+            (folder / "bulk").write_bytes(bytes(payload.get("bytes", 0)))
             for _ in range(20):
                 time.sleep(payload["seconds"] / 20)
                 progress.advance(0.5)
@@ -42,5 +47,6 @@ def toy(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
 
 
 run_job.KINDS["toy"] = toy
+run_job.WORDS["toy"] = "toy"
 if __name__ == "__main__":
     sys.exit(run_job.run_job(Path(sys.argv[1]), sys.argv[2]))

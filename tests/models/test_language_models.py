@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mia_core.errors import ModelError
 from mia_core.experiment import Base, Lora, Training
@@ -176,6 +177,13 @@ def broken(folder: Path, what: str) -> None:
         torch.save({}, folder / "pytorch_model.bin")
     elif what == "cut":
         (folder / "model.safetensors").write_bytes(b"\x00" * 20)
+    elif what == "part":
+        weights = load_file(folder / "model.safetensors")
+        weights.pop("decoder.block.0.layer.0.SelfAttention.q.weight")
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    elif what == "tokenizer":
+        tokenizer = json.loads((folder / "tokenizer.json").read_text())
+        (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "padding": 7}))
     elif what == "code":
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "evil.Model"}}))
@@ -193,6 +201,8 @@ def broken(folder: Path, what: str) -> None:
         ("no weights", "no weights"),
         ("pickled", "pickled weights, which are never opened"),
         ("cut", "does not load"),
+        ("part", "1 weights are missing"),
+        ("tokenizer", "does not load"),
         ("code", "never run"),
         ("family", "model_type is 'bert'"),
         ("json", "not readable JSON"),
@@ -205,6 +215,15 @@ def test_a_bad_model_folder_is_explained(what: str, said: str, tmp_path: Path) -
     with pytest.raises(ModelError, match=said) as caught:
         load_local(tmp_path, CPU)
     assert "base.path" in str(caught.value)
+
+
+def test_an_adapter_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    save_model(add_lora(tiny("t5"), Lora(rank=2), 0), tmp_path)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    weights.pop(min(weights))
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="1 weights are missing"):
+        load_adapter(tiny("t5"), tmp_path)
 
 
 def test_a_missing_folder_and_a_pickled_adapter_are_explained(tmp_path: Path) -> None:

@@ -13,7 +13,15 @@ from mia_core.errors import DataError
 from mia_core.experiment import Base
 from mia_core.models.llm.language_model import LanguageModel
 from mia_core.models.llm.loading import build_offline, train_tokenizer
-from mia_core.observe.observations import TOKEN_FIELDS, Encoded, Observations, observe, token_statistics
+from mia_core.observe.observations import (
+    TOKEN_FIELDS,
+    Encoded,
+    Observations,
+    observe,
+    observe_in_shards,
+    token_statistics,
+    write_shards,
+)
 from mia_core.observe.output_vectors import output_vectors
 
 TITLES = ["Toy Story (1995)", "Alien (1979)", "Amélie (2001)", "七人の侍 (1954)", "Heat (1995)", "Se7en (1995)"] * 4
@@ -137,6 +145,35 @@ def test_mixed_takes_each_sample_from_its_model(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mixed.hidden[i], models[choice].hidden[i])
     mixed.write(tmp_path)
     np.testing.assert_array_equal(Observations.read(tmp_path).log_probability, mixed.log_probability)
+
+
+@pytest.mark.parametrize("largest_read", [0, 2**28])
+def test_shards_are_written_as_one_and_read_in_memory_or_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest_read: int
+) -> None:
+    monkeypatch.setattr("mia_core.observe.observations.LARGEST_READ", largest_read)
+    model, told = tiny("t5"), []
+    shards = list(observe_in_shards(model, PROMPTS, ANSWERS, samples_of_a_shard=3, on_progress=told.append))
+    assert [len(shard) for shard in shards] == [3, 1]
+    assert told[-1] == 1.0
+    assert told == sorted(told)
+    write_shards(shards, tmp_path)
+    found, together = Observations.read(tmp_path), observe(model, PROMPTS, ANSWERS)
+    np.testing.assert_array_equal(found.offsets, together.offsets)
+    np.testing.assert_array_equal(found.token, together.token)
+    for name in (*TOKEN_FIELDS, "hidden"):
+        np.testing.assert_allclose(getattr(found, name), getattr(together, name), atol=1e-5, err_msg=name)
+        # What an attack changes of its own copy is not changed for others.
+        getattr(found, name)[:] = 0
+    assert Observations.read(tmp_path).entropy.any()
+
+
+def test_a_single_shard_has_the_bytes_that_numpy_gives_its_arrays(tmp_path: Path) -> None:
+    found = observe(tiny("gpt2"), PROMPTS, ANSWERS)
+    found.write(tmp_path)
+    for name in ("offsets", "token", "hidden", *TOKEN_FIELDS):
+        np.save(tmp_path / "plain.npy", getattr(found, name))
+        assert (tmp_path / f"{name}.npy").read_bytes() == (tmp_path / "plain.npy").read_bytes(), name
 
 
 def test_a_prompt_that_is_too_long_loses_its_oldest_part() -> None:

@@ -67,6 +67,11 @@ class Server:
                 process.kill()
 
 
+def settled(page: Page) -> None:
+    """Waits until the page is drawn to its end. (The content-security policy forbids what `Page.wait_for_function` does.)"""
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=30 * SECONDS)
+
+
 def titled(page: Page, title: str, seconds: int = 20) -> None:
     """Waits for a page to be there, whole and without a fault."""
     expect(page.get_by_role("heading", level=1, name=title)).to_be_visible(timeout=seconds * SECONDS)

@@ -17,7 +17,7 @@ from mia_core import example
 from mia_core.report.results import read_table
 from mia_core.store import Store
 from mia_core.ui.frame import PAGES, ROOT
-from tests.ui.serving import ARGUMENTS, CHROMIUM, Server
+from tests.ui.serving import ARGUMENTS, CHROMIUM, Server, settled
 
 README = ROOT / "assets" / "screenshots"
 SHOWN = (1440, 1000)
@@ -41,9 +41,7 @@ def take(browser: Browser, url: str, width: int, scheme: str, *, whole: bool) ->
     page = browser.new_page(viewport={"width": width, "height": SHOWN[1]}, color_scheme=scheme)  # type: ignore[arg-type]
     page.goto(url)
     page.get_by_role("heading", level=1).wait_for(timeout=60_000)
-    page.wait_for_function(
-        "document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'"
-    )
+    settled(page)
     page.wait_for_timeout(4_000)
     if whole:
         height = page.evaluate(

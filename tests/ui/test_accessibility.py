@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from mia_core import example
 from mia_core.store import Store
 from mia_core.ui.frame import PAGES
-from tests.ui.serving import SECONDS, Server
+from tests.ui.serving import SECONDS, Server, settled
 
 pytestmark = pytest.mark.browser
 BARE = Path(__file__).with_name("bare_page.py")
@@ -60,6 +60,7 @@ def test_a_page_opens_by_its_address_fits_and_is_as_accessible_as_streamlit_lets
     page.goto(f"{shown.url}/{'' if name == 'start' else name}")
     expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=30 * SECONDS)
     settled(page)
+    page.wait_for_timeout(0.5 * SECONDS)
     found = {rule: nodes for rule, nodes in violations(page).items() if rule not in bare - {"color-contrast"}}
     assert not found, {rule: [node["html"][:160] for node in nodes[:4]] for rule, nodes in found.items()}
     for width in (1440, 420):
@@ -68,11 +69,3 @@ def test_a_page_opens_by_its_address_fits_and_is_as_accessible_as_streamlit_lets
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     expect(page.get_by_text("fault of ours")).to_have_count(0)
     page.close()
-
-
-def settled(page: Page) -> None:
-    """Waits until the page has been drawn."""
-    page.wait_for_function(
-        "document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'"
-    )
-    page.wait_for_timeout(0.5 * SECONDS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +11,9 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from mia_core.attacks.catalogue import ATTACKS, GROUPS
-from mia_core.experiment import parse_experiment, read_experiment, to_toml
+from mia_core.capacity import throughput_key
+from mia_core.estimate import Rates
+from mia_core.experiment import Runtime, parse_experiment, read_experiment, to_toml
 from mia_core.jobs.queue import Queue
 from mia_core.report.results import AuditResult
 from mia_core.store import Store
@@ -117,7 +121,8 @@ def test_what_audits_took_here_scales_the_plan(
     monkeypatch.setattr("mia_core.capacity.SHORTEST", 0.0)
     st.cache_data.clear()
     app = open_page("audit")
-    assert "so much did 1 audit take on this machine" in words(app)
+    assert "so much did 1 audit" in words(app)
+    assert "take on this machine" in words(app)
 
 
 def test_each_attack_leads_to_its_formula(open_page: Open) -> None:
@@ -131,3 +136,27 @@ def test_each_attack_leads_to_its_formula(open_page: Open) -> None:
 def test_a_config_taken_from_the_text_is_the_same_audit() -> None:
     experiment = parse_experiment({"seed": 5, "attacks": {"names": ["loss"], "lead": "loss"}})
     assert read_experiment(to_toml(experiment)) == experiment
+
+
+def test_a_price_becomes_money_and_a_measurement_a_nearer_estimate(
+    open_page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mia_core.ui.run_status.ensure_supervisor", lambda home: None)
+    app = open_page("audit")
+    assert "in money" not in words(app)
+    app.number_input("price_form").set_value(3_600.0).run()
+    no_fault(app)
+    assert "in money" in words(app)
+    assert "this machine was not measured yet" in words(app)
+    app.button("measure_form").click().run()
+    no_fault(app)
+    (job,) = Queue(store.home).active()
+    assert job.kind == "measure"
+    experiment = parse_experiment(job.payload["experiment"])
+    rates = json.dumps(dataclasses.asdict(Rates.guessed(experiment)))
+    key = throughput_key(experiment, Runtime())
+    store.build(key, "throughput", lambda folder: (folder / "rates.json").write_text(rates))  # type: ignore[arg-type, return-value]
+    Queue(store.home).cancel(job.id)
+    app = open_page("audit")
+    assert "From what this machine was measured to do" in words(app)
+    assert not [button for button in app.button if button.key == "measure_form"]

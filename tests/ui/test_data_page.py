@@ -17,7 +17,9 @@ from mia_core.data.interactions import Interactions, validate
 from mia_core.data.profile import parted, profile, prompts_of
 from mia_core.errors import ConfigError, DataError
 from mia_core.experiment import Prompt
+from mia_core.limits import UPLOADED
 from mia_core.store import Store
+from mia_core.ui import uploads
 from tests.ui.test_pages import no_fault, words
 
 Open = Callable[..., AppTest]
@@ -73,6 +75,43 @@ def test_an_upload_can_be_taken_away_and_old_ones_go(open_page: Open, store: Sto
     no_fault(app)
     assert not folder.exists()
     assert app.get("file_uploader")
+
+
+def test_uploads_beyond_the_limit_are_refused_until_room_was_made(
+    open_page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(UPLOADED.variable, "1")
+    left = store.home / "uploads" / ("b" * 32)
+    left.mkdir(parents=True)
+    (left / "x.csv").write_bytes(bytes(2**20))
+    app = open_page("data")
+    assert "1 MB until they are saved" in words(app)
+    app.get("file_uploader")[0].set_value([("films.csv", TABLE.encode(), "text/csv")]).run()
+    assert UPLOADED.variable in words(app)
+    assert [path.name for path in (store.home / "uploads").iterdir()] == [left.name]
+    app.button("clear_uploads").click().run()
+    assert not left.exists()
+    app = open_page("data")
+    app.get("file_uploader")[0].set_value([("films.csv", TABLE.encode(), "text/csv")]).run()
+    no_fault(app)
+    assert "Users 30" in words(app)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../films.csv", "..\\..\\films.csv", "/etc/films.csv", "films\x00.csv", "../.films.csv", "é" * 300 + ".csv"],
+)
+def test_an_uploaded_file_stays_in_its_folder_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+    kept = tmp_path / uploads.file_name(name, 0)
+    kept.write_text("kept")
+    assert kept.parent == tmp_path
+    assert [path.name for path in tmp_path.iterdir()] == [kept.name]
+    assert kept.suffix == ".csv"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/..", "\x07"])
+def test_a_file_without_a_name_gets_one(name: str) -> None:
+    assert uploads.file_name(name, 3) == "table-3.csv"
 
 
 @pytest.mark.parametrize("token", ["../../etc", "a" * 32, "", "A" * 32])

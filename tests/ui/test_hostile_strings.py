@@ -17,7 +17,7 @@ from mia_core.pipeline import run_audit
 from mia_core.report.results import AuditResult, read_table
 from mia_core.store import Store
 from tests.test_pipeline import tiny
-from tests.ui.serving import SECONDS, Server
+from tests.ui.serving import SECONDS, Server, settled
 
 pytestmark = pytest.mark.browser
 EVIL = "evil.example"
@@ -88,9 +88,7 @@ def test_what_came_from_a_file_does_nothing(
         address += f"&user={quote(person)}"
     page.goto(address)
     expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=30 * SECONDS)
-    page.wait_for_function(
-        "document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'"
-    )
+    settled(page)
     page.wait_for_timeout(0.5 * SECONDS)
     expect(page.get_by_text("fault of ours")).to_have_count(0)
     assert {urlparse(url).hostname for url in asked} <= {"127.0.0.1", None}

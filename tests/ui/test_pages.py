@@ -13,18 +13,20 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from mia_core import estimate
+from mia_core import estimate, limits
 from mia_core.attacks.catalogue import ATTACKS, GROUPS
 from mia_core.data import library, synthetic
 from mia_core.data.formats import FORMATS
 from mia_core.data.interactions import Interactions, validate
 from mia_core.experiment import Experiment, Synthetic, load_experiment, parse_experiment, to_toml
 from mia_core.jobs.queue import Queue
+from mia_core.limits import Turnstile
 from mia_core.pipeline import summarise
 from mia_core.report.results import AttackComparison, AuditResult, Claims
 from mia_core.stages import open_interactions
 from mia_core.store import Store
 from mia_core.types import Gate, Metric
+from mia_core.ui import frame
 from mia_core.ui.attack_choice import PRESETS
 
 Open = Callable[..., AppTest]
@@ -134,6 +136,17 @@ def test_a_user_is_looked_up_by_the_exact_id(user: str, said: str, open_page: Op
     app = open_page("lookup", audit=saved.key, user=user)
     no_fault(app)
     assert said in words(app)
+
+
+def test_more_lookups_than_a_minute_grants_are_refused_with_the_reason(
+    open_page: Open, saved: AuditResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame, "LOOKUPS", Turnstile(limits.LOOKUPS, "lookups"))
+    monkeypatch.setenv(limits.LOOKUPS.variable, "1")
+    assert "more member-like than" in words(open_page("lookup", audit=saved.key, user="00123"))
+    refused = words(open_page("lookup", audit=saved.key, user="pc 0"))
+    assert limits.LOOKUPS.variable in refused
+    assert "The answer" not in refused
 
 
 def test_a_pasted_history_becomes_a_background_job(open_page: Open, saved: AuditResult, store: Store) -> None:
@@ -738,18 +751,19 @@ def save_recommender_audit(
                 **changes,
             )
         )
-        folder = store.find(saved.key)
-        assert folder is not None
-        for name in ("users", "roc"):
-            table = pl.read_parquet(folder / f"{name}.parquet")
-            renamed = table.rename(
-                {c: c.replace(old, new) for old, new in names.items() for c in table.columns if c.endswith(f".{old}")}
-            )
-            if "attack" in renamed.columns:
-                renamed = renamed.with_columns(pl.col("attack").replace(names))
-            renamed.write_parquet(folder / f"{name}.parquet")
-        for name, table in tables.items():
-            table.write_parquet(folder / f"{name}.parquet")
+
+        def write(folder: Path) -> None:
+            for name in ("users", "roc"):
+                table = pl.read_parquet(folder / f"{name}.parquet")
+                ends = {c: old for old in names for c in table.columns if c.endswith(f".{old}")}
+                renamed = table.rename({c: c.replace(old, names[old]) for c, old in ends.items()})
+                if "attack" in renamed.columns:
+                    renamed = renamed.with_columns(pl.col("attack").replace(names))
+                renamed.write_parquet(folder / f"{name}.parquet")
+            for name, table in tables.items():
+                table.write_parquet(folder / f"{name}.parquet")
+
+        store.alter(saved.key, write)
         return saved
 
     return save

@@ -72,9 +72,8 @@ def mapped(saved: AuditResult, store: Store) -> AuditResult:
         for i, (x, y) in enumerate(rng.normal(size=(30, 2)).tolist())
         for role in [(Role.AUDITED_MEMBER, Role.AUDITED_HELD_OUT)[i % 2]]
     ]
-    folder = store.find(saved.key)
-    assert folder is not None
-    pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / "map.parquet")
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    store.alter(saved.key, lambda folder: table.write_parquet(folder / "map.parquet"))
     return saved
 
 

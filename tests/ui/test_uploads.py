@@ -13,7 +13,7 @@ from mia_core.data import synthetic
 from mia_core.experiment import Synthetic
 from mia_core.report.results import read_result, read_table
 from mia_core.store import Store
-from tests.ui.serving import SECONDS, Server, titled
+from tests.ui.serving import SECONDS, Server, settled, titled
 
 DATA = os.environ.get("MIA_REAL_DATA", "")
 pytestmark = pytest.mark.browser
@@ -110,9 +110,7 @@ def walk(server: Server, page: Page) -> None:
     for path in ("cohorts", "map", "list", "report"):
         page.goto(f"{server.url}/{path}?{audit}")
         expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=30 * SECONDS)
-        page.wait_for_function(
-            "document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'"
-        )
+        settled(page)
         expect(page.get_by_text("fault of ours")).to_have_count(0)
         expect(page.get_by_text("That did not work")).to_have_count(0)
     expect(page.get_by_text("How readers check it")).to_be_visible()

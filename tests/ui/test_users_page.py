@@ -37,8 +37,6 @@ def audit(
     store.build(data.key, "interactions", data.write, keep=True)
     plain = make_result()
     result = save_audit(dataclasses.replace(plain, data={**plain.data, "key": data.key}))
-    folder = store.find(result.key)
-    assert folder is not None
     tokens = pl.DataFrame(
         {
             "user": ["00123"] * 3,
@@ -52,7 +50,7 @@ def audit(
         },
         schema_overrides={"reference": pl.Float64},
     )
-    tokens.write_parquet(folder / "tokens.parquet")
+    store.alter(result.key, lambda folder: tokens.write_parquet(folder / "tokens.parquet"))
     return result
 
 

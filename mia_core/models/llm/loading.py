@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import safe_open
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -97,20 +98,27 @@ def load_local(folder: Path, device: torch.device, *, field: str = "base.path") 
     """A full model from a folder in the hub's layout. Nothing in it is executed or unpickled.
 
     Raises:
-        ModelError: no such folder, no weights, pickled weights, code of its own, or a family not supported.
+        ModelError: no such folder, no weights or not all of them, pickled weights, code of its own, or a family not supported.
     """
     family = _check_folder(folder, field)
-    auto = AutoModelForSeq2SeqLM if family.encoder_decoder else AutoModelForCausalLM
+    auto: Any = AutoModelForSeq2SeqLM if family.encoder_decoder else AutoModelForCausalLM
     try:
-        network = auto.from_pretrained(
-            folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=torch.float32
+        network, told = auto.from_pretrained(
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
+        # What the libraries raise of a damaged file is of any kind.
         raise ModelError(
             f"{field}: the model in {folder.name!r} does not load ({type(error).__name__}); "
             "check that config.json, model.safetensors and the tokenizer files are complete and of one model"
         ) from error
+    _check_whole(told["missing_keys"], folder, field)
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{field}: the tokenizer in {folder.name!r} has no end token; add eos_token to its files")
     return LanguageModel(_on(network, device), tokenizer, family)
@@ -170,11 +178,14 @@ def load_adapter(
         )
     try:
         network = PeftModel.from_pretrained(base.plain_network, folder, is_trainable=trainable, use_safetensors=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
+        # What the libraries raise of a damaged file is of any kind.
         raise ModelError(
             f"{field}: the adapter in {folder.name!r} does not fit the base model ({type(error).__name__}); "
             "give the base it was trained on"
         ) from error
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
+        _check_whole(set(get_peft_model_state_dict(network)) - set(weights.keys()), folder, field)
     return LanguageModel(_on(network, base.device), base.tokenizer, base.family)
 
 
@@ -191,9 +202,18 @@ def _escaped(literal: str) -> str:
     return "".join(char if char.isalnum() or char.isspace() else f"\\{char}" for char in literal)
 
 
+def _check_whole(missing: Collection[str], folder: Path, field: str) -> None:
+    # The libraries would put random numbers in their place and go on.
+    if missing:
+        raise ModelError(
+            f"{field}: {len(missing)} weights are missing in {folder.name!r}, the first is {min(missing)[:80]!r}; save the whole "
+            "model again, or give the config.json that belongs to it"
+        )
+
+
 def _check_folder(folder: Path, field: str) -> Family:
-    if not folder.is_dir():
-        raise ModelError(f"{field} is {folder.name!r}; there is no such folder; name one that holds config.json")
+    if not os.path.isdir(folder):
+        raise ModelError(f"{field} is {folder.name[:80]!r}; there is no such folder; name one that holds config.json")
     config = _read_config(folder, field)
     if "auto_map" in config:
         raise ModelError(

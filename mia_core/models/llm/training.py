@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mia_core.models.device import resolve_precision
+from mia_core.models.llm.together import Alone, team
 from mia_core.observe.observations import AnswerModel, AnswerOutputs, Encoded
 from mia_core.seeds import derive_seed, generator
 
@@ -87,54 +88,80 @@ def fit(
         validation: encoded samples for early stopping; used only when `training.early_stop`.
         scratch: folder for checkpoints; a later call with the same arguments goes on after the last finished epoch.
         after_epoch: told how many epochs are done, 0 before the first; must draw no random numbers.
+    Raises:
+        PartDone: in a process that helps another one to train.
     """
+    group = team()
+    step = group.prepared(_Step(model, loss), model.network)
     parameters = {name: p for name, p in model.network.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=training.learning_rate, weight_decay=training.weight_decay)
     steps_per_epoch = max(1, math.ceil(len(samples) / (training.batch_size * training.accumulation)))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, warmup_and_decay(steps_per_epoch * training.epochs, training.warmup_share)
     )
-    checkpoint = Checkpoint(scratch, parameters, optimizer, schedule)
+    checkpoint = Checkpoint(group.scratch(scratch), parameters, optimizer, schedule)
     first, best, stale = checkpoint.restore()
     half = resolve_precision(training.precision, model.device) == "bfloat16"
     model.autocast = torch.bfloat16 if half else None
     lengths = [len(sample.prompt) + len(sample.answer) for sample in samples]
+
+    def tell(epoch: int) -> None:
+        def ask() -> float:
+            after_epoch(model, epoch)
+            return 0.0
+
+        group.told(step, model, ask)
+
     if first == 0:
-        after_epoch(model, 0)
+        tell(0)
     for epoch in range(first, training.epochs):
-        torch.manual_seed(derive_seed(seed, "epoch", epoch))
+        torch.manual_seed(derive_seed(seed, "epoch", epoch, *group.seed()))
         model.network.train()
         batches = length_bucketed_batches(lengths, training.batch_size, seed, epoch)
-        for step, start in enumerate(range(0, len(batches), training.accumulation)):
-            group = [
+        for number, start in enumerate(range(0, len(batches), training.accumulation)):
+            asked = [
                 model.asked_in_training([samples[i] for i in batch])
                 for batch in batches[start : start + training.accumulation]
             ]
-            _optimizer_step(model, group, loss, list(parameters.values()), optimizer)
+            _optimizer_step(step, asked, group, list(parameters.values()), optimizer)
             schedule.step()
-            on_progress((epoch + (step + 1) / steps_per_epoch) / training.epochs)
-        after_epoch(model, epoch + 1)
+            on_progress((epoch + (number + 1) / steps_per_epoch) / training.epochs)
+        tell(epoch + 1)
         if training.early_stop and validation:
-            current = validation_loss(model, validation, training.batch_size)
+            current = group.told(step, model, lambda: validation_loss(model, validation, training.batch_size))
             stale = 0 if current < best else stale + 1
             best = min(best, current)
             if stale >= training.patience:
                 break
-        checkpoint.save(epoch + 1, best, stale, last=epoch + 1 == training.epochs)
+        if group.first:
+            checkpoint.save(epoch + 1, best, stale, last=epoch + 1 == training.epochs)
+    group.finish(step, model)
     model.network.eval()
     checkpoint.clear()
 
 
+class _Step(torch.nn.Module):
+    """From a batch to its loss, in one call: what several processes wrap to bring their gradients together."""
+
+    def __init__(self, model: Trainable, loss: BatchLoss) -> None:
+        super().__init__()
+        self.network = model.network
+        self.model, self.loss = model, loss
+
+    def forward(self, batch: Sequence[Encoded]) -> torch.Tensor:
+        return self.loss(self.model.answer_outputs(batch), batch).sum()
+
+
 def _optimizer_step(
-    model: Trainable,
-    group: Sequence[Sequence[Encoded]],
-    loss: BatchLoss,
+    step: torch.nn.Module,
+    asked: Sequence[Sequence[Encoded]],
+    group: Alone,
     parameters: Sequence[torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    tokens = sum(len(sample.answer) for batch in group for sample in batch)
-    for batch in group:
-        (loss(model.answer_outputs(batch), batch).sum() / tokens).backward()
+    tokens = sum(len(sample.answer) for batch in asked for sample in batch)
+    for batch in asked:
+        (group.total(step, batch) / tokens).backward()
     torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,89 @@
+"""Everything that was derived from one person's data goes, and a search of every file shows it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import polars as pl
+import streamlit as st
+
+from mia_core.erasing import Audits, Models, Plan, erase, explain_erased, explain_plan, plan_erasing
+from mia_core.errors import MemberScopeError
+from mia_core.jobs.supervisor import ensure_supervisor
+from mia_core.ui import frame
+
+MODELS: dict[Models, str] = {
+    "delete": "Delete them, with what rests on them",
+    "retrain": "Delete them, and run their audits anew without the person",
+}
+AUDITS: dict[Audits, str] = {
+    "keep": "Keep them in figures alone, marked, without the person's rows",
+    "delete": "Delete them",
+}
+
+
+def ask_whom() -> str:
+    """The id. It is kept out of the address, which a browser remembers."""
+    if asked_elsewhere := st.session_state.pop("erase_user", ""):
+        st.session_state["erased_user"] = asked_elsewhere
+    with st.form("whom", border=True):
+        user = st.text_input("User id", placeholder="exactly as in the data", key="erased_user")
+        asked = st.form_submit_button("See what there is", type="primary", icon=":material/search:")
+    if asked:
+        st.session_state["erasing"] = user.strip()
+    return str(st.session_state.get("erasing", ""))
+
+
+def show_plan(plan: Plan) -> None:
+    """What there is of the person."""
+    st.subheader("What there is", divider="gray")
+    for sentence in explain_plan(plan):
+        # A path may be called anything: shown as text, never as Markdown.
+        st.text(sentence)
+    if plan.models:
+        rows = [
+            {"Model": model.name or "not known", "Of this person it was": model.learned, "Key": model.key[:12]}
+            for model in plan.models
+        ]
+        st.dataframe(pl.DataFrame(rows), hide_index=True, alt="Models that rest on this person's data")
+        st.caption("Weights cannot be edited: whatever rests on this person goes, and can only be trained anew.")
+
+
+def ask_how(user: str) -> None:
+    """What becomes of models and audits, and whether it is meant."""
+    models = st.radio("The models", list(MODELS), format_func=MODELS.__getitem__, key="erase_models")
+    audits = st.radio("Finished audits", list(AUDITS), format_func=AUDITS.__getitem__, key="erase_audits")
+    sure = st.checkbox("Erase this person for good. Nothing brings them back.", key="erase_sure")
+    if st.button("Erase", type="primary", icon=":material/person_remove:", disabled=not sure, key="erase"):
+        try:
+            with st.spinner("Erasing, then searching every file"):
+                done = erase(frame.store(), user, cast(Models, models), cast(Audits, audits))
+        finally:
+            frame.forget_everything()
+            st.session_state.pop("erasing", None)
+        if done.queued:
+            ensure_supervisor(frame.home())
+        st.session_state["erased"] = explain_erased(done)
+        st.rerun()
+
+
+st.title("Erase a person")
+st.html(
+    '<p class="ms-quiet">Data sets are written anew without them; models, observations, scores, answers, lists and jobs that '
+    "rest on their data go; then every file of this home folder is searched for what is left. The log keeps that it was done, "
+    "and not whose data it was.</p>"
+)
+if said := st.session_state.pop("erased", []):
+    st.success("Erased, and no trace was found.", icon=":material/task_alt:")
+    for line in said:
+        st.text(line)
+    frame.link("log", "See the log", ":material/history:")
+wanted = ask_whom()
+if wanted:
+    try:
+        found = plan_erasing(frame.store(), wanted)
+        show_plan(found)
+        if not found.empty:
+            ask_how(wanted)
+    except MemberScopeError as error:
+        frame.show_error(error)
