@@ -155,6 +155,7 @@ def test_a_pasted_history_is_judged_whole_and_belongs_to_nobody(shared: Store) -
     assert "takes 2" in (short.reason or "")
 
 
+@pytest.mark.slow
 def test_a_sequence_recommender_that_memorised_is_found_out(shared: Store) -> None:
     result = audited(sequential(), shared)
     assert auc(result, "loss")[0] > 0.7

@@ -197,6 +197,7 @@ def test_one_listed_person_can_be_forgotten(checked: ForgettingResult, shared: S
     assert sum(entry.key in models for entry in shared.entries("model")) == 6
 
 
+@pytest.mark.slow
 def test_shards_are_forgotten_exactly(sharded: ForgettingResult, shared: Store, tmp_path: Path) -> None:
     (outcome,) = sharded.outcomes
     assert outcome.judgement.verdict in ("forgotten", "undecided")
@@ -221,6 +222,7 @@ def test_shards_are_forgotten_exactly(sharded: ForgettingResult, shared: Store, 
     assert all(np.array_equal(forgotten[name], anew[name]) for name in anew)
 
 
+@pytest.mark.slow
 def test_only_shards_that_held_somebody_forgotten_are_trained_again(sharded: ForgettingResult, shared: Store) -> None:
     member = scores_of(sharded, shared).filter(group="forgotten")["user"][0]
     run = start(SHARDS.experiment, shared, Silent(), Runtime(), announce=False)

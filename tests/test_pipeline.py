@@ -386,6 +386,7 @@ def test_a_split_that_is_not_random_is_refused(shared: Store, tmp_path: Path, br
     assert "not valid" in headline(result)
 
 
+@pytest.mark.slow
 def test_a_target_that_serves_from_its_prompt_gives_away_who_stands_in_it(shared: Store) -> None:
     pretraining = {"epochs": 5, "learning_rate": 3e-3}
     names = ["loss", "target_minus_base", "inquiry", "memorisation", "distillation", "gradient_norm"]

@@ -146,3 +146,8 @@ def _drawn(spec: str) -> str:
 def _measure_as_set() -> None:
     """Letters are measured in the font in which they will be set."""
     vl_convert.register_font_directory(str(resources.files("fontpkg_inter") / "files"))
+
+
+def draw_once() -> None:
+    """Starts what draws: the first chart of a process takes as long as many later ones."""
+    as_svg(alt.LayerChart(layer=[alt.Chart(pl.DataFrame({"value": [0.5]})).mark_rule().encode(x="value:Q")]))

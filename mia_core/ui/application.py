@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import threading
 import time
@@ -15,11 +16,24 @@ from starlette.middleware import Middleware
 from mia_core.errors import MemberScopeError
 from mia_core.jobs.queue import Queue
 from mia_core.jobs.supervisor import ensure_supervisor
+from mia_core.report.vector_charts import draw_once
 from mia_core.retention import enforce, rules
 from mia_core.seal import SealingKey
 from mia_core.store import Store, home_folder, homes
 from mia_core.ui.faults import keep_values_out_of_logs
 from mia_core.ui.gate import Gate
+
+READY_SECONDS = 4.0
+LOADED_LATE = (
+    "mia_core.report.cohorts",
+    "mia_core.report.comparing",
+    "mia_core.report.lookup",
+    "mia_core.report.methods",
+    "mia_core.report.package",
+    "mia_core.report.people",
+    "mia_core.ui.letter_form",
+)
+"""What takes long to import and is not needed by the pages that people see first."""
 
 
 @contextlib.asynccontextmanager
@@ -33,9 +47,19 @@ async def with_supervisor(app: st.App) -> AsyncIterator[None]:
             if Queue(home).active():
                 ensure_supervisor(home)
         threading.Thread(target=_keep_to_the_times, daemon=True).start()
+        threading.Thread(target=_get_ready, daemon=True).start()
     except MemberScopeError as error:
         logging.getLogger(__name__).warning("%s", error)
     yield
+
+
+def _get_ready() -> None:
+    """Loads what single pages need, so that whoever opens one of them first does not wait for it."""
+    # Whoever started the server looks at its first page now.
+    time.sleep(READY_SECONDS)
+    for name in LOADED_LATE:
+        importlib.import_module(name)
+    draw_once()
 
 
 def _keep_to_the_times() -> None:
