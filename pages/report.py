@@ -93,11 +93,11 @@ def _preview(folder: str, annex: Annex, left_out: tuple[str, ...], _finished: Fi
 
 
 def show_preview(finished: Finished, annex: Annex, left_out: tuple[str, ...]) -> None:
-    """The report as a browser shows it."""
-    st.subheader("What it looks like", divider="gray")
-    drawn = _preview(str(finished.folder), annex, left_out, finished)
-    with st.container(border=True):
-        st.iframe(drawn, height=PREVIEW_HEIGHT, tab_index=0, alt="The report")
+    """The report as a browser shows it, once somebody wants to see it: its charts take a moment to draw."""
+    with st.expander("What it looks like", icon=":material/preview:", key="preview", bind="query-params") as part:
+        if part.open:
+            drawn = _preview(str(finished.folder), annex, left_out, finished)
+            st.iframe(drawn, height=PREVIEW_HEIGHT, tab_index=0, alt="The report")
 
 
 def show_seal(key: SealingKey) -> None:

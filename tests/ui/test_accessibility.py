@@ -60,7 +60,7 @@ def test_a_page_opens_by_its_address_fits_and_is_as_accessible_as_streamlit_lets
     page.goto(f"{shown.url}/{'' if name == 'start' else name}")
     expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=30 * SECONDS)
     settled(page)
-    page.wait_for_timeout(0.2 * SECONDS)
+    page.wait_for_timeout(0.5 * SECONDS)
     found = {rule: nodes for rule, nodes in violations(page).items() if rule not in bare - {"color-contrast"}}
     assert not found, {rule: [node["html"][:160] for node in nodes[:4]] for rule, nodes in found.items()}
     for width in (1440, 420):

@@ -89,7 +89,7 @@ def test_what_came_from_a_file_does_nothing(
     page.goto(address)
     expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=30 * SECONDS)
     settled(page)
-    page.wait_for_timeout(0.2 * SECONDS)
+    page.wait_for_timeout(0.5 * SECONDS)
     expect(page.get_by_text("fault of ours")).to_have_count(0)
     assert {urlparse(url).hostname for url in asked} <= {"127.0.0.1", None}
     # Addresses of our own may name somebody; nothing may lead anywhere else.

@@ -56,7 +56,8 @@ def test_every_file_is_offered_and_nothing_of_single_users_unless_asked(
 def test_the_preview_is_the_report_without_what_was_left_out(
     open_page: Callable[..., AppTest], saved: AuditResult
 ) -> None:
-    app = open_page("report", audit=KEY)
+    assert not open_page("report", audit=KEY).get("iframe")
+    app = open_page("report", audit=KEY, preview="true")
     preview = app.get("iframe")[0].proto.srcdoc
     assert "Tiny audit" in preview
     assert 'id="glossary"' in preview
