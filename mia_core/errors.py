@@ -50,9 +50,13 @@ class LimitReached(MemberScopeError):
 
 
 class Cancelled(MemberScopeError):
-    """The user asked a running job to stop."""
+    """The user stopped a command, or answered that it should not go on."""
 
     exit_code = 130
+
+
+class Stopped(BaseException):
+    """The process of a job is asked to end. It is no Exception: nothing may take it for a fault of what was under way."""
 
 
 def shortened(text: str, most: int = 600) -> str:

@@ -26,7 +26,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from mia_core.disk import explained, write_whole
-from mia_core.errors import Cancelled, ConfigError, StoreError
+from mia_core.errors import Cancelled, ConfigError, Stopped, StoreError
 from mia_core.seal import SealingKey, kept_secret
 from mia_core.store import KEY, OWNERS, installation_of
 
@@ -145,7 +145,7 @@ def work(home: Path, what: str, **about: Any) -> Iterator[Callable[..., None]]:
     note(home, f"{what} started", **about)
     try:
         yield made.update
-    except (Cancelled, KeyboardInterrupt):
+    except (Cancelled, Stopped, KeyboardInterrupt):
         note(home, f"{what} cancelled", **about)
         raise
     except BaseException as error:

@@ -23,7 +23,7 @@ import polars as pl
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from mia_core import estimate
-from mia_core.errors import Cancelled, ConfigError, MemberScopeError, shortened
+from mia_core.errors import ConfigError, MemberScopeError, shortened
 from mia_core.experiment import (
     Base,
     Experiment,
@@ -377,8 +377,6 @@ def _run_point(task: _Task, store: Store) -> str:
         experiment, folder = parse_experiment(task.experiment), store.find(task.data_key)
         data = Interactions.read(folder) if folder is not None else None
         run_audit(experiment, store, _ToFile(Path(task.progress_file)), task.runtime, "point", data)
-    except Cancelled:
-        raise
     except MemberScopeError as error:
         return str(error)
     except Exception as error:

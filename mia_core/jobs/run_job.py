@@ -18,7 +18,7 @@ from typing import Any
 
 from mia_core import journal
 from mia_core.disk import explained
-from mia_core.errors import Cancelled, MemberScopeError, NotFound, StoreError
+from mia_core.errors import Cancelled, MemberScopeError, NotFound, Stopped, StoreError
 from mia_core.experiment import Runtime, parse_experiment
 from mia_core.jobs.places import place
 from mia_core.jobs.processes import created
@@ -165,7 +165,7 @@ def run_job(home: Path, job_id: str) -> int:
                 key = KINDS[job.kind](job.payload, store, JobProgress(queue, job_id))
                 finished(key=key)
             queue.finish(job_id, key)
-    except Cancelled:
+    except Stopped:
         _noted(lambda: queue.cancelled(job_id))
         return Cancelled.exit_code
     except MemberScopeError as error:
@@ -196,7 +196,7 @@ def _noted(end: Callable[[], None]) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise Cancelled("stopped as asked")
+    raise Stopped
 
 
 def _beat(queue: Queue, job_id: str) -> None:
