@@ -16,8 +16,6 @@ from starlette.middleware import Middleware
 from mia_core.errors import MemberScopeError
 from mia_core.jobs.queue import Queue
 from mia_core.jobs.supervisor import ensure_supervisor
-from mia_core.report.vector_charts import draw_once
-from mia_core.retention import enforce, rules
 from mia_core.seal import SealingKey
 from mia_core.store import Store, home_folder, homes
 from mia_core.ui.faults import keep_values_out_of_logs
@@ -59,11 +57,16 @@ def _get_ready() -> None:
     time.sleep(READY_SECONDS)
     for name in LOADED_LATE:
         importlib.import_module(name)
+    from mia_core.report.vector_charts import draw_once
+
     draw_once()
 
 
 def _keep_to_the_times() -> None:
     """Deletes, at the start and once a day, what has been kept for its time."""
+    # Imported here, as above: the server answers before what reads results is loaded.
+    from mia_core.retention import enforce, rules
+
     while True:
         for home in homes():
             try:
