@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
-import importlib
 import logging
 import threading
 import time
@@ -16,28 +16,22 @@ from starlette.middleware import Middleware
 from mia_core.errors import MemberScopeError
 from mia_core.jobs.queue import Queue
 from mia_core.jobs.supervisor import ensure_supervisor
+from mia_core.report.vector_charts import draw_once
+from mia_core.retention import enforce, rules
 from mia_core.seal import SealingKey
 from mia_core.store import Store, home_folder, homes
 from mia_core.ui.faults import keep_values_out_of_logs
 from mia_core.ui.gate import Gate
 
-READY_SECONDS = 4.0
-LOADED_LATE = (
-    "mia_core.report.cohorts",
-    "mia_core.report.comparing",
-    "mia_core.report.lookup",
-    "mia_core.report.methods",
-    "mia_core.report.package",
-    "mia_core.report.people",
-    "mia_core.ui.letter_form",
-)
-"""What takes long to import and is not needed by the pages that people see first."""
+ROUTER = Path(__file__).with_name("main.py")
+PAGES = ROUTER.parents[2] / "pages"
 
 
 @contextlib.asynccontextmanager
 async def with_supervisor(app: st.App) -> AsyncIterator[None]:
     """Jobs that a crash or a reboot left behind go on as soon as the app is up."""
     keep_values_out_of_logs()
+    load_what_pages_import()
     try:
         # Made at the first start: its public half can be handed out before there is a report.
         SealingKey(home_folder())
@@ -45,28 +39,26 @@ async def with_supervisor(app: st.App) -> AsyncIterator[None]:
             if Queue(home).active():
                 ensure_supervisor(home)
         threading.Thread(target=_keep_to_the_times, daemon=True).start()
-        threading.Thread(target=_get_ready, daemon=True).start()
+        threading.Thread(target=draw_once, daemon=True).start()
     except MemberScopeError as error:
         logging.getLogger(__name__).warning("%s", error)
     yield
 
 
-def _get_ready() -> None:
-    """Loads what single pages need, so that whoever opens one of them first does not wait for it."""
-    # Whoever started the server looks at its first page now.
-    time.sleep(READY_SECONDS)
-    for name in LOADED_LATE:
-        importlib.import_module(name)
-    from mia_core.report.vector_charts import draw_once
+def load_what_pages_import() -> None:
+    """Runs the import statements of the router and of every page, before anybody asks for one.
 
-    draw_once()
+    Each view of a page runs in a thread of its own. Two threads that import the same packages at once, from different ends,
+    can meet a module that is half loaded: one of the pages fails.
+    """
+    for script in (ROUTER, *sorted(PAGES.glob("*.py"))):
+        statements = ast.parse(script.read_text(encoding="utf-8")).body
+        imports: list[ast.stmt] = [one for one in statements if isinstance(one, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), str(script), "exec"), {})  # noqa: S102 - our own files
 
 
 def _keep_to_the_times() -> None:
     """Deletes, at the start and once a day, what has been kept for its time."""
-    # Imported here, as above: the server answers before what reads results is loaded.
-    from mia_core.retention import enforce, rules
-
     while True:
         for home in homes():
             try:
@@ -78,4 +70,3 @@ def _keep_to_the_times() -> None:
 
 
 MIDDLEWARE = [Middleware(Gate)]
-ROUTER = Path(__file__).with_name("main.py")
