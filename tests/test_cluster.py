@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -16,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
-from mia_core import cluster as machines
 from mia_core.cluster import BranchStore, pack, unpack
 from mia_core.errands import run_elsewhere, stays_here
 from mia_core.errors import ClusterError, ConfigError, DataError
@@ -31,6 +28,7 @@ from mia_core.report.results import read_result, read_table
 from mia_core.store import Store
 from mia_core.study import parse_study, run_study
 from mia_core.tasks import map_tasks
+from tests.two_machines import at_work, folders_left, second_node, two_machines, wait_for
 
 ROOT = Path(__file__).parents[1]
 QUICK = {"epochs": 2, "learning_rate": 5e-3}
@@ -197,42 +195,12 @@ class Counting(Store):
 
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[Any]:
-    """A cluster of two machines of one core each, with a token; this process is on the first."""
-    wanted = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
-    wanted |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ |= wanted
-    import ray
-    from ray.cluster_utils import Cluster
-
-    small = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
-    try:
-        cluster.second = cluster.add_node(**small)
+    with two_machines() as cluster:
         yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def far(cluster: Any) -> Runtime:
     return Runtime(backend="ray", address=cluster.address, device="cpu")
-
-
-def second_node(cluster: Any) -> Any:
-    if cluster.second is None:
-        cluster.second = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
-        cluster.wait_for_nodes()
-    return cluster.second
-
-
-def folders_left() -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"{machines.FOLDER}*"))
 
 
 @pytest.mark.slow
@@ -256,6 +224,7 @@ def test_work_is_done_in_order_and_its_errors_are_told_apart(
         assert folders_left() == []
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_an_audit_survives_the_loss_of_a_machine_with_the_same_numbers(two_nodes: Any, tmp_path: Path) -> None:
     second = second_node(two_nodes)
@@ -367,7 +336,7 @@ def test_who_is_stopped_leaves_no_work_behind(two_nodes: Any, tmp_path: Path) ->
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     wait_for(lambda: not folders_left(), 20)
-    wait_for(lambda: not working(), 20)
+    wait_for(lambda: not at_work(two_nodes.address), 20)
 
 
 @pytest.mark.slow
@@ -386,16 +355,3 @@ def test_without_the_clusters_token_nobody_joins_it(two_nodes: Any, tmp_path: Pa
     assert found.returncode == ClusterError.exit_code
     assert "token" in found.stderr
     assert "Traceback" not in found.stderr
-
-
-def working() -> list[str]:
-    """Processes of machines that are at work."""
-    lines = (" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
-    return [line for line in lines if line.startswith("ray::memberscope")]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.2)

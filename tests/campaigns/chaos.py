@@ -25,11 +25,12 @@ from mia_core.jobs.processes import living
 from mia_core.jobs.queue import Job, Queue
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.store import Store
+from tests.two_machines import at_work, wait_for
 
 ROOT = Path(__file__).parents[2]
-Victim = Literal["server", "supervisor", "job", "worker"]
-VICTIMS: tuple[Victim, ...] = ("server", "supervisor", "job", "worker")
-"""Who is killed. A worker is a process that the job gives work to (`payload` and `_kill` say which): here on its own machine."""
+Victim = Literal["server", "supervisor", "job", "worker", "machine"]
+VICTIMS: tuple[Victim, ...] = ("server", "supervisor", "job", "worker", "machine")
+"""Who is killed. A worker is a process that the job gives work to on its own machine, `machine` one on a machine of a cluster."""
 PATIENCE = 600.0
 """Seconds until a run that does not end counts as hanging."""
 SMALL: dict[str, Any] = {
@@ -71,17 +72,18 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
 
-def disturbed(folder: Path, seed: int, victim: Victim, calm: Undisturbed) -> Outcome:
+def disturbed(folder: Path, seed: int, victim: Victim, calm: Undisturbed, address: str = "") -> Outcome:
     """Runs the audit in a home of its own, kills the victim, begins again what was killed, and looks at what came of it.
 
     Half of the kills fall anywhere within the time that an undisturbed run takes, the others anywhere within its stages.
+    With an address, the work is done on the machines of that cluster.
     """
     chance = random.Random(f"{seed} {victim}")
     outcome = Outcome(seed, victim)
     begun = time.monotonic()
     with at_home(folder) as home:
         queue = Queue(home)
-        job = queue.submit("audit", "Chaos", payload(workers=victim == "worker"))
+        job = queue.submit("audit", "Chaos", payload(victim, address))
         server = _serve(home) if victim == "server" else None
         if server is None:
             ensure_supervisor(home)
@@ -92,7 +94,7 @@ def disturbed(folder: Path, seed: int, victim: Victim, calm: Undisturbed) -> Out
             time.sleep(chance.uniform(0, calm.working))
         before = {path.parent.name: path.stat().st_ino for path in home.glob("artifacts/*/*/artifact.json")}
         now = queue.get(job.id)
-        _kill(home, victim, server, now)
+        _kill(home, victim, server, now, address)
         outcome.stage, outcome.was_over = now.stage, over(now)
         outcome.finished_before = len(before)
         if victim == "server":
@@ -100,6 +102,8 @@ def disturbed(folder: Path, seed: int, victim: Victim, calm: Undisturbed) -> Out
         else:
             ensure_supervisor(home)
         ended = _wait(queue, job.id, over)
+        if address:
+            wait_for(lambda: not at_work(address), 30)
         if server is not None:
             server.kill()
             server.wait(30)
@@ -118,12 +122,12 @@ def begun_or_over(job: Job) -> bool:
     return bool(job.stage) or over(job)
 
 
-def undisturbed(folder: Path, *, workers: bool = False) -> Undisturbed:
+def undisturbed(folder: Path, victim: Victim = "job", address: str = "") -> Undisturbed:
     """Runs the audit and lets it be."""
     begun = time.monotonic()
     with at_home(folder) as home:
         queue = Queue(home)
-        job = queue.submit("audit", "Chaos", payload(workers=workers))
+        job = queue.submit("audit", "Chaos", payload(victim, address))
         ensure_supervisor(home)
         _wait(queue, job.id, begun_or_over)
         at_work = time.monotonic()
@@ -132,11 +136,12 @@ def undisturbed(folder: Path, *, workers: bool = False) -> Undisturbed:
         return Undisturbed(report(home, ended.result_key), at_work - begun, time.monotonic() - at_work)
 
 
-def payload(*, workers: bool) -> dict[str, Any]:
-    """What the job is given; with workers the audit's placebo runs beside it, in a process of its own."""
-    document = {**SMALL, "evaluation": {**SMALL["evaluation"], "placebo": workers}}
+def payload(victim: Victim, address: str = "") -> dict[str, Any]:
+    """What the job is given; for workers to be there, the audit's placebo runs beside it, in a process of its own."""
+    document = {**SMALL, "evaluation": {**SMALL["evaluation"], "placebo": victim in ("worker", "machine")}}
     experiment = parse_experiment(document).model_dump(mode="json")
-    return {"experiment": experiment, "runtime": {"device": "cpu", "threads": 1}}
+    where = {"backend": "ray", "address": address} if address else {}
+    return {"experiment": experiment, "runtime": {"device": "cpu", "threads": 1, **where}}
 
 
 def report(home: Path, key: str) -> dict[str, bytes]:
@@ -189,12 +194,14 @@ def of(home: Path) -> list[psutil.Process]:
     return found
 
 
-def _kill(home: Path, victim: Victim, server: subprocess.Popen[bytes] | None, job: Job) -> None:
+def _kill(home: Path, victim: Victim, server: subprocess.Popen[bytes] | None, job: Job, address: str) -> None:
     doomed: list[psutil.Process] = []
     if server is not None:
         doomed = [psutil.Process(server.pid)]
     elif victim == "supervisor":
         doomed = [process for process in of(home) if "mia_core.jobs.supervisor" in process.cmdline()]
+    elif victim == "machine":
+        doomed = at_work(address)
     elif job.pid is not None and (process := living(job.pid, job.process_created)) is not None:
         doomed = process.children() if victim == "worker" else [process]
     for process in doomed:

@@ -5,12 +5,14 @@ The whole campaign is `pytest -m campaign tests/campaigns/test_chaos.py`; RUNS o
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
 from tests.campaigns.chaos import VICTIMS, Outcome, Victim, disturbed, undisturbed
+from tests.two_machines import two_machines
 
 RUNS = int(os.environ.get("MIA_CHAOS_RUNS", "200"))
 
@@ -24,20 +26,23 @@ def told(outcome: Outcome) -> str:
     )
 
 
-def campaign(folder: Path, seeds: range, victims: tuple[Victim, ...]) -> list[Outcome]:
+def campaign(folder: Path, seeds: range, victim: Victim) -> list[Outcome]:
     """Runs that are killed, one after the other."""
-    calm = undisturbed(folder, workers="worker" in victims)
     outcomes = []
-    for seed in seeds:
-        victim = victims[seed % len(victims)]
-        outcome = disturbed(folder, seed, victim, calm)
-        print(told(outcome), flush=True)  # noqa: T201
-        outcomes.append(outcome)
+    with contextlib.ExitStack() as stack:
+        address = stack.enter_context(two_machines()).address if victim == "machine" else ""
+        calm = undisturbed(folder, victim, address)
+        if address:
+            assert calm.report == undisturbed(folder, victim).report
+        for seed in seeds:
+            outcome = disturbed(folder, seed, victim, calm, address)
+            print(told(outcome), flush=True)  # noqa: T201
+            outcomes.append(outcome)
     return outcomes
 
 
 def test_a_killed_run_goes_on_to_the_same_report(tmp_path: Path) -> None:
-    outcomes = campaign(tmp_path, range(1), ("job",))
+    outcomes = campaign(tmp_path, range(1), "job")
     faulty = [told(outcome) for outcome in outcomes if outcome.faults]
     assert not faulty, "\n".join(faulty)
 
@@ -45,6 +50,6 @@ def test_a_killed_run_goes_on_to_the_same_report(tmp_path: Path) -> None:
 @pytest.mark.campaign
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_every_killed_run_ends_with_the_same_report(tmp_path: Path, victim: Victim) -> None:
-    outcomes = campaign(tmp_path, range(RUNS // len(VICTIMS)), (victim,))
+    outcomes = campaign(tmp_path, range(RUNS // len(VICTIMS)), victim)
     faulty = [told(outcome) for outcome in outcomes if outcome.faults]
     assert not faulty, "\n".join(faulty)
