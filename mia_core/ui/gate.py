@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import streamlit
+import streamlit as st
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
@@ -34,7 +34,7 @@ from mia_core.ui.sign_in import owner_of, providers
 
 def _inline_scripts() -> str:
     """The scripts that stand in Streamlit's own page, as a content-security policy names them: no others run."""
-    page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text(encoding="utf-8")
+    page = (Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8")
     digests = (
         hashlib.sha256(text.encode()).digest() for text in re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     )
@@ -56,7 +56,7 @@ HEADERS = {
     ),
 }
 FILES = re.compile(r"/(media|_stcore/upload_file|_stcore/metrics)(/|$)")
-"""Addresses that hold, take or count what belongs to somebody."""
+"""Addresses that hold, take or count what belongs to somebody, but for one: see `is_of_somebody`."""
 UPLOAD = re.compile(r"/_stcore/upload_file/([^/]+)/")
 
 
@@ -76,7 +76,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         request = HTTPConnection(scope)
-        files = FILES.search(scope["path"]) is not None
+        files = is_of_somebody(scope["path"])
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
@@ -154,6 +154,13 @@ def signed_in(request: HTTPConnection) -> Mapping[str, Any] | None:
     content = _get_signed_cookie_with_chunks(request.cookies, USER_COOKIE_NAME)
     person = json.loads(content) if content else {}
     return person if person.get("is_logged_in") is True else None
+
+
+def is_of_somebody(path: str) -> bool:
+    """Whether an address holds, takes or counts what belongs to somebody."""
+    # Streamlit's own letters and icons lie below static/media, and whoever has not signed in yet reads them, too.
+    own = f"/{st.get_option('server.baseUrlPath').strip('/')}/static/".replace("//", "/")
+    return FILES.search(path) is not None and not path.startswith(own)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, why: str) -> None:

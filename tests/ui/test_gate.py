@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from mia_core import example
+from mia_core.ui import gate
 from mia_core.ui.gate import HEADERS
 from tests.ui.failing_page import PERSON
 from tests.ui.serving import Server, settled, titled
@@ -45,6 +46,17 @@ def ask(
     answer.text = b"" if answer.status == 101 else answer.read()  # type: ignore[attr-defined]
     connection.close()
     return answer
+
+
+@pytest.mark.parametrize("base", ["", "audits", "static"])
+def test_letters_and_icons_belong_to_nobody_and_files_do_wherever_the_app_lives(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamlit.get_option", lambda name: base)
+    prefix = f"/{base}" if base else ""
+    assert not gate.is_of_somebody(f"{prefix}/static/media/letters.woff2")
+    for path in ("/media/report.pdf", "/_stcore/upload_file/a/b", "/_stcore/metrics", "/elsewhere/static/media/a.pdf"):
+        assert gate.is_of_somebody(prefix + path)
 
 
 def test_every_answer_has_the_same_protective_headers(server: Server) -> None:

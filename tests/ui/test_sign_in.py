@@ -53,11 +53,15 @@ def sign_in(page: Page, name: str) -> None:
 
 
 def test_no_page_opens_before_somebody_signed_in(guarded: Server, page: Page) -> None:
+    refused: list[str] = []
+    page.on("response", lambda response: refused.append(response.url) if response.status == 403 else None)
     for path in PAGES:
         page.goto(f"{guarded.url}/{'' if path == 'start' else path}")
         expect(page.get_by_role("button", name="Sign in with your organisation")).to_be_visible()
         expect(page.get_by_role("heading", level=1)).to_have_text("MemberScope")
         expect(page.get_by_test_id("stSidebarNav")).to_have_count(0)
+    # What the way in is drawn with, its letters and icons among it, belongs to nobody.
+    assert not refused
 
 
 def test_what_one_person_made_another_does_not_see(
