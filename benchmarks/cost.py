@@ -22,9 +22,9 @@ from pathlib import Path
 
 from mia_core import estimate, throughput
 from mia_core.capacity import device_kind, forecast, measured_rates
+from mia_core.data.opening import open_interactions
 from mia_core.experiment import Experiment, Runtime, load_experiment
 from mia_core.pipeline import run_audit
-from mia_core.stages import open_interactions
 from mia_core.store import Store
 from mia_core.types import Silent
 

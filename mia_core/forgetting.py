@@ -32,13 +32,21 @@ from mia_core.experiment import (
     resolve_paths,
 )
 from mia_core.keys import content_key
+from mia_core.models.llm.unlearning import (
+    UNLEARNING,
+    AdapterShards,
+    Edit,
+    Request,
+    Retraining,
+    Unlearning,
+    configured,
+)
 from mia_core.report.forgetting import Figure, ForgettingResult, MethodOutcome, Usefulness, read_forgetting
 from mia_core.seeds import derive_seed, generator
 from mia_core.tasks import for_tasks
 from mia_core.types import Progress, Role, Silent, StagePlan
 
 if TYPE_CHECKING:
-    from mia_core.models.llm.unlearning import AdapterShards, Edit, Unlearning
     from mia_core.models.ranking import RankingTask
     from mia_core.stages import Model, Run
     from mia_core.store import Store
@@ -121,15 +129,10 @@ class Forgetting(Section):
     @property
     def chosen(self) -> dict[str, Unlearning]:
         """The ways to forget with their settings, by name."""
-        # The catalogue needs torch, which a config that is never used should not load.
-        from mia_core.models.llm.unlearning import UNLEARNING
-
         found = self._configured(self.methods or tuple(UNLEARNING))
         return {name: method for name, method in found.items() if not self._refusal(method)}
 
     def _configured(self, names: Sequence[str]) -> dict[str, Unlearning]:
-        from mia_core.models.llm.unlearning import configured
-
         return {name: configured(name, self.settings.get(name, {})) for name in names}
 
     def _refusal(self, method: Unlearning) -> str:
@@ -386,7 +389,6 @@ class _Bench:
 
     def edited(self, name: str, method: Edit, i: int, original: Model) -> tuple[Model, float | None]:
         """The original after an edit of its weights."""
-        from mia_core.models.llm.unlearning import Request
         from mia_core.stages import save
 
         run, experiment = self.run, self.run.experiment
@@ -425,7 +427,7 @@ class _Bench:
         self, method: AdapterShards, number: int, users: Sequence[str], known: frozenset[str] = frozenset()
     ) -> tuple[Model, float | None, frozenset[str]]:
         """One adapter merged of those of all shards; what it took to train those that are not known; and their keys."""
-        from mia_core.models.llm.unlearning import save_merged
+        from mia_core.models.llm.loading import save_merged
 
         run, base = self.run, self.base
         adapters, seconds = [], [0.0]
@@ -590,8 +592,6 @@ def _judged(bench: _Bench, key: str, folder: Path) -> None:
 
 def _worlds(bench: _Bench, name: str, method: Unlearning) -> tuple[_World, _World, _World]:
     """Models before, after forgetting, and trained without the forgotten. The last are independent of the others."""
-    from mia_core.models.llm.unlearning import AdapterShards, Edit, Retraining
-
     if isinstance(method, AdapterShards):
         return _sharded_worlds(bench, method)
     seeds, original, retrained = bench.document.seeds, bench.original, bench.retrained

@@ -24,6 +24,7 @@ from mia_core.attacks.fused import hidden, scalars
 from mia_core.attacks.sets import share_used
 from mia_core.claims import judge_gates, list_bound, make_claims, placebo_experiment, with_names
 from mia_core.data.interactions import Interactions
+from mia_core.data.opening import open_interactions
 from mia_core.errands import others
 from mia_core.errors import NotFound
 from mia_core.evaluate.calibration import mondrian_p_values, p_values, strata
@@ -48,7 +49,7 @@ from mia_core.models.ranking import (
 from mia_core.report.results import Agreement, AttackSummary, AuditResult, Promise, Quality, read_result
 from mia_core.seeds import derive_seed, generator
 from mia_core.single_interactions import interaction_figures
-from mia_core.stages import VERSION, Model, Run, open_interactions
+from mia_core.stages import VERSION, Model, Run
 from mia_core.store import Store
 from mia_core.tasks import for_tasks, in_background, spare_cores
 from mia_core.traces import map_table, token_table, training_table

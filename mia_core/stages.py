@@ -17,7 +17,6 @@ import polars as pl
 
 from mia_core import estimate
 from mia_core.attacks.evidence import Background
-from mia_core.data import formats, library, synthetic
 from mia_core.data.augmentation import augmented
 from mia_core.data.interactions import Interactions
 from mia_core.data.lists import ServedLists, read_lists
@@ -31,13 +30,11 @@ from mia_core.data.prompts import (
     events_by_user,
     prompt_writer,
 )
-from mia_core.data.sessions import sessions
 from mia_core.data.split import Split, read_lines, split_own, split_users
-from mia_core.data.thinning import thin
 from mia_core.defenses.risk import foretold_risks, without_the_riskiest
-from mia_core.errors import ConfigError, DataError, NotFound
+from mia_core.errors import ConfigError, DataError
 from mia_core.evaluate.training import leak_at
-from mia_core.experiment import SEQUENCE_FAMILIES, Base, Data, Experiment, Recommender, Runtime, Target, Training
+from mia_core.experiment import SEQUENCE_FAMILIES, Base, Experiment, Recommender, Runtime, Target, Training
 from mia_core.keys import content_key, file_key
 from mia_core.models.llm.distillation import Phase, check_same_tokens, distillation_loss, phases
 from mia_core.models.llm.generation import drawn_answers
@@ -75,26 +72,6 @@ VERSION = 5
 """Raised when a stage's code changes its result."""
 WATCHED = 100
 """Audited users about whom the target is asked while it is trained."""
-
-
-def open_interactions(data: Data, seed: int, store: Store) -> Interactions:
-    """The interactions that a config names, as sessions and thinned where it says so."""
-    return thin(sessions(_whole(data, seed, store), **data.sessions.model_dump()), seed, **data.thin.model_dump())
-
-
-def _whole(data: Data, seed: int, store: Store) -> Interactions:
-    if data.source == "built-in":
-        return synthetic.generate(data.synthetic, seed)
-    if data.source == "data-set":
-        return library.load_saved(store, data.key)
-    if data.source == "kept":
-        kept = store.find(data.key)
-        if kept is None:
-            raise NotFound("the data of this audit are no longer in the store; run the audit again with its data")
-        return Interactions.read(kept)
-    # A click that comes again later belongs to another session.
-    repeats = True if data.sessions.by in ("id", "gap") else None
-    return formats.load(Path(data.path), data.format, data.columns, repeats=repeats)
 
 
 def save(model: LanguageModel | SequenceModel, folder: Path) -> None:

@@ -332,7 +332,7 @@ class _Asked:
 
 def _data_of(points: Sequence[Point], store: Store) -> Iterator[Interactions | MemberScopeError]:
     """The data of each point, read once where they are the same, or why they cannot be read."""
-    from mia_core.stages import open_interactions
+    from mia_core.data.opening import open_interactions
 
     opened: dict[tuple[str, int], Interactions | MemberScopeError] = {}
     for point in points:

@@ -113,7 +113,4 @@ else:
         "are those of the program itself.</p>"
     )
     kind = forms.choice("Kind", KINDS, "kind", "attack") or "attack"
-    # The first look at some kinds has to load what trains them.
-    with st.spinner("Reading…"):
-        methods_of(kind)
     show_list(kind)

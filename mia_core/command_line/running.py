@@ -79,9 +79,9 @@ def plan(
     """
     from mia_core.capacity import forecast, memory, past_audits
     from mia_core.command_line.show_plans import show_plan
+    from mia_core.data.opening import open_interactions
     from mia_core.example import audit_keys
     from mia_core.experiment import Runtime, load_experiment
-    from mia_core.stages import open_interactions
 
     experiment, store = load_experiment(config, overrides(data, settings)), open_store()
     runtime = Runtime(device=device, threads=threads)

@@ -178,7 +178,7 @@ def _attacks() -> Iterator[Method]:
 def _targets() -> Iterator[Method]:
     from mia_core.models.llm.families import FAMILIES
     from mia_core.models.recommenders import RECOMMENDERS
-    from mia_core.models.sequence import SEQUENCE_FAMILIES
+    from mia_core.models.sequence_families import SEQUENCE_FAMILIES
 
     trained = "trained here, or brought along"
     groups: list[tuple[str, Mapping[str, Any], Callable[[Any], Any], str, str]] = [

@@ -5,7 +5,6 @@ What is accepted is planned, and comes back from its own TOML as the same config
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import random
@@ -148,8 +147,6 @@ def of_texts(numbers: range) -> Case:
 
 def of_documents(numbers: range) -> Case:
     """Studies, comparisons of defences, checks of forgetting, and settings of a machine."""
-    # What a check of forgetting loads when it is first asked for.
-    importlib.import_module("mia_core.models.llm.unlearning")
     studies = [path.read_bytes() for path in sorted((ASSETS / "studies").glob("*.toml"))]
     panels = [path.read_bytes() for path in sorted((ASSETS / "defenses").glob("*.toml"))]
     audits = [path.read_bytes() for path in sorted(ASSETS.glob("*.toml")) if not path.stem.startswith("study")]

@@ -4,11 +4,11 @@ import polars as pl
 import pytest
 
 from mia_core.data.interactions import Interactions
+from mia_core.data.opening import open_interactions
 from mia_core.data.synthetic import generate
 from mia_core.data.thinning import thin
 from mia_core.errors import DataError
 from mia_core.experiment import Data, Synthetic
-from mia_core.stages import open_interactions
 from mia_core.store import Store
 
 

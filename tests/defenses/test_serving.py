@@ -16,7 +16,8 @@ from mia_core.errors import ConfigError
 from mia_core.experiment import Base, Recommender
 from mia_core.models.llm.served import ServedModel, only_top, reverse_sigmoid, rounded
 from mia_core.models.recommenders import recommend
-from mia_core.models.sequence import FIRST_ITEM, build_sequence
+from mia_core.models.sequence import build_sequence
+from mia_core.models.sequence_families import FIRST_ITEM
 from mia_core.observe.observations import Encoded
 
 SHOWN = {

@@ -17,18 +17,8 @@ from mia_core.experiment import Base, Training
 from mia_core.models.llm.distillation import agreement, distillation_loss
 from mia_core.models.llm.gradients import gradient_norms
 from mia_core.models.llm.training import fit, hard_loss, validation_loss
-from mia_core.models.sequence import (
-    END,
-    FIRST_ITEM,
-    HIDDEN,
-    LONGEST,
-    START,
-    SequenceModel,
-    build_sequence,
-    is_sequence,
-    load_sequence,
-    save_sequence,
-)
+from mia_core.models.sequence import SequenceModel, build_sequence, is_sequence, load_sequence, save_sequence
+from mia_core.models.sequence_families import END, FIRST_ITEM, HIDDEN, LONGEST, START
 from mia_core.observe.observations import Encoded, observe
 from mia_core.observe.output_vectors import output_vectors
 

@@ -14,7 +14,14 @@ import torch
 
 from mia_core.data.prompts import SEPARATOR
 from mia_core.experiment import Base, Lora, Training
-from mia_core.models.llm.loading import add_lora, build_offline, load_adapter, save_model, train_tokenizer
+from mia_core.models.llm.loading import (
+    add_lora,
+    build_offline,
+    load_adapter,
+    save_merged,
+    save_model,
+    train_tokenizer,
+)
 from mia_core.models.llm.training import fit, hard_loss
 from mia_core.models.llm.unlearning import (
     UNLEARNING,
@@ -24,7 +31,6 @@ from mia_core.models.llm.unlearning import (
     Request,
     TeacherStudent,
     configured,
-    save_merged,
 )
 from mia_core.models.sequence import build_sequence
 from mia_core.observe.observations import observe

@@ -10,7 +10,7 @@ from mia_core.defenses.catalogue import DEFENSES
 from mia_core.models.llm.families import FAMILIES
 from mia_core.models.llm.unlearning import UNLEARNING
 from mia_core.models.recommenders import RECOMMENDERS
-from mia_core.models.sequence import SEQUENCE_FAMILIES
+from mia_core.models.sequence_families import SEQUENCE_FAMILIES
 from mia_core.report.methods import KINDS, find_method, inherited, matching, methods_of, sections
 
 REGISTERED = {

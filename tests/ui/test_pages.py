@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +21,12 @@ from mia_core.attacks.catalogue import ATTACKS, GROUPS
 from mia_core.data import library, synthetic
 from mia_core.data.formats import FORMATS
 from mia_core.data.interactions import Interactions, validate
+from mia_core.data.opening import open_interactions
 from mia_core.experiment import Experiment, Synthetic, load_experiment, parse_experiment, to_toml
 from mia_core.jobs.queue import Queue
 from mia_core.limits import Turnstile
 from mia_core.pipeline import summarise
 from mia_core.report.results import AttackComparison, AuditResult, Claims
-from mia_core.stages import open_interactions
 from mia_core.store import Store
 from mia_core.types import Gate, Metric
 from mia_core.ui import frame
@@ -58,6 +61,32 @@ def no_fault(app: AppTest) -> None:
     assert not app.exception
     assert "fault of ours" not in words(app)
     assert not any(word in words(app) for word in FORBIDDEN)
+
+
+ALL_OPENED = """
+import sys
+sys.path.insert(0, {root!r})
+from streamlit.testing.v1 import AppTest
+from mia_core import example
+from mia_core.report.methods import KINDS
+from mia_core.ui import frame
+audit = {{"audit": example.audit_keys()[0]}}
+for name, asked in [*((name, audit) for name in frame.PAGES), *(("methods", {{"kind": kind}}) for kind in KINDS)]:
+    page = AppTest.from_file(f"{{frame.ROOT}}/pages/{{name}}.py", default_timeout=60)
+    page.query_params.update(asked)
+    page.run()
+    assert page.title and not page.exception, (name, page.exception)
+    loaded = [library for library in ("torch", "transformers", "peft", "ray") if library in sys.modules]
+    assert not loaded, (name, loaded)
+"""
+
+
+def test_no_page_loads_what_computes_models(tmp_path: Path) -> None:
+    """Whoever opens it first would wait for seconds, and the server hold hundreds of megabytes from then on."""
+    environment = {**os.environ, "MIA_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    code = ALL_OPENED.format(root=str(frame.ROOT))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=frame.ROOT)
+    assert done.returncode == 0, done.stderr[-2_000:]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,16 @@
-"""The language-model families that can be audited, and their small offline forms."""
+"""The language-model families that can be audited, and their small offline forms.
+
+Pages show them: transformers is loaded where a configuration is made, not with this module.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from transformers import GPT2Config, LlamaConfig, PretrainedConfig, T5Config
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 LONGEST_SEQUENCE = 1_024
 """Tokens that an offline model can read at once."""
@@ -34,6 +39,8 @@ def _t5(width: int, layers: int, vocabulary: int, dropout: float) -> PretrainedC
         (P5).
     Fails: The question is read once and never predicted, so that only answers show what was learned of a history.
     """
+    from transformers import T5Config
+
     config = T5Config(
         vocab_size=vocabulary,
         d_model=width,
@@ -57,6 +64,8 @@ def _gpt2(width: int, layers: int, vocabulary: int, dropout: float) -> Pretraine
     Source: Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2).
     Fails: It reads at most 1,024 tokens here; of a longer question nothing can be asked.
     """
+    from transformers import GPT2Config
+
     return GPT2Config(
         vocab_size=vocabulary,
         n_embd=width,
@@ -80,6 +89,8 @@ def _llama(width: int, layers: int, vocabulary: int, dropout: float) -> Pretrain
     Fails: Published weights may have seen public data sets before fine-tuning: the base then knows members and others alike,
         and less is left to find.
     """
+    from transformers import LlamaConfig
+
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=width,

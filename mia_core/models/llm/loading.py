@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,6 +188,20 @@ def load_adapter(
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
         _check_whole(set(get_peft_model_state_dict(network)) - set(weights.keys()), folder, field)
     return LanguageModel(_on(network, base.device), base.tokenizer, base.family)
+
+
+def save_merged(base: LanguageModel, adapters: Sequence[Path], weight: float, folder: Path) -> None:
+    """Keeps one LoRA adapter whose change of the base is the weighted sum of several adapters' changes."""
+    # peft takes names apart at dots and numbers: "0" would be a layer of the network.
+    names = [f"shard_{k}" for k in range(len(adapters))]
+    network = PeftModel.from_pretrained(base.plain_network, adapters[0], adapter_name=names[0], use_safetensors=True)
+    for name, adapter in zip(names[1:], adapters[1:], strict=True):
+        network.load_adapter(adapter, adapter_name=name, use_safetensors=True)
+    network.add_weighted_adapter(names, [weight] * len(names), "merged", combination_type="cat")
+    network.save_pretrained(str(folder), selected_adapters=["merged"])
+    for path in (folder / "merged").iterdir():
+        shutil.move(path, folder / path.name)
+    (folder / "merged").rmdir()
 
 
 def is_adapter(folder: Path) -> bool:

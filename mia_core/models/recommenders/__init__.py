@@ -1,4 +1,7 @@
-"""Recommenders that learn from whole histories and serve ranked lists."""
+"""Recommenders that learn from whole histories and serve ranked lists.
+
+Pages show them: torch is loaded where one is trained or asked, not with this package.
+"""
 
 from mia_core.models.recommenders.contract import Recommender, recommend
 from mia_core.models.recommenders.item_based import ItemBased

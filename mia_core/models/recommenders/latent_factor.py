@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
-import torch
 
 from mia_core.errors import ModelError
 from mia_core.models.recommenders.contract import implicit, interactions, row_blocks
@@ -17,6 +16,8 @@ from mia_core.models.recommenders.sampling import Draws
 from mia_core.seeds import generator
 
 if TYPE_CHECKING:
+    import torch
+
     from mia_core.experiment import Recommender as Settings
 
 STALE = 0.25
@@ -54,6 +55,8 @@ class LatentFactor:
             DataError: there is no interaction at all.
             ModelError: the learning rate is too high for these data.
         """
+        import torch
+
         histories = interactions(histories)
         draws = Draws(histories, settings.negatives)
         rng = generator(seed, "latent factor")
@@ -149,6 +152,8 @@ def descend(
     batch: int,
 ) -> None:
     """One round of steps against (met − u·i)² / 2 + l2 (‖u‖² + ‖i‖²) / 2, in place."""
+    import torch
+
     for u, i, wanted in zip(*(torch.as_tensor(v).split(batch) for v in (user_of, item_of, met)), strict=True):
         user, item = users[u], items[i]
         error = (wanted - (user * item).sum(dim=1))[:, None]
