@@ -20,6 +20,7 @@ from mia_core import estimate
 from mia_core.errors import MemberScopeError
 from mia_core.estimate import Rates
 from mia_core.experiment import Base, Experiment, Runtime, parse_experiment
+from mia_core.integrity import read_manifest
 from mia_core.keys import content_key
 from mia_core.report.results import AuditResult, read_result
 from mia_core.store import Store
@@ -172,11 +173,12 @@ def device_kind() -> str:
 
 def measured_rates(store: Store, experiment: Experiment, runtime: Runtime) -> Rates | None:
     """What this machine was lately measured to do, see `mia_core.throughput`; None: it was not."""
-    folder = store.find(throughput_key(experiment, runtime))
+    key = throughput_key(experiment, runtime)
+    folder = store.find(key)
     if folder is None:
         return None
-    created = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))["created"]
-    if datetime.now(UTC) - datetime.fromisoformat(created) > FRESH:
+    created = datetime.fromisoformat(read_manifest(folder, key)["created"])
+    if datetime.now(UTC) - created > FRESH:
         return None
     return Rates(**json.loads((folder / "rates.json").read_text(encoding="utf-8")))
 

@@ -12,7 +12,6 @@ import signal
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from mia_core import __version__
-from mia_core.errors import ClusterError, MemberScopeError, as_plain, from_plain
+from mia_core.errors import ClusterError, MemberScopeError, as_plain, from_plain, what_and_where
 from mia_core.integrity import MANIFEST
 from mia_core.store import Store
 
@@ -371,9 +370,7 @@ def _work(work: Callable[[Any, Store], Any], item: Any, desk: Any, versions: dic
     except MemberScopeError as error:
         return {"error": as_plain(error), "result": None}
     except Exception as error:
-        # Where it happened, and not its text: that may hold somebody's data.
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{type(error).__name__} at {Path(at.filename).name}:{at.lineno}"
+        where = what_and_where(error)
         told = f"a machine of the cluster ran into a fault of ours ({where}); what was finished is kept"
         return {"error": as_plain(ClusterError(told)), "result": None}
 

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, ValidationError, field_validator
 
+from mia_core import parquet
 from mia_core.attacks.catalogue import configured
 from mia_core.attacks.evidence import Evidence
 from mia_core.errors import ConfigError, MemberScopeError
@@ -347,7 +348,7 @@ class _Gathering:
 
         folder = self.store.build(key, "scores", write, keep=True)
         if (folder / "scores.parquet").is_file():
-            return pl.read_parquet(folder / "scores.parquet")
+            return parquet.read(folder / "scores.parquet")
         return (folder / "reason.txt").read_text(encoding="utf-8")
 
     def onion(self, before: Sequence[AuditResult], after: Sequence[AuditResult]) -> list[OnionLayer]:

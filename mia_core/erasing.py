@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from mia_core import __version__, journal
+from mia_core import __version__, journal, parquet
 from mia_core.data import library
 from mia_core.data.interactions import Interactions
 from mia_core.errors import ConfigError, NotFound, StoreError
@@ -27,17 +27,13 @@ from mia_core.experiment import Data, Runtime, Sessions, parse_experiment
 from mia_core.jobs.queue import Queue, compact
 from mia_core.keys import content_key
 from mia_core.report.finished import pseudonym
-from mia_core.report.results import ROWS_TOGETHER, AuditResult, read_result
+from mia_core.report.results import AUDITS, RESULTS, ROWS_TOGETHER, AuditResult, read_result
 from mia_core.report.wording import erased_sentence
 from mia_core.seal import pseudonym_key
 from mia_core.searching import USER_FIELDS, Searched, Wanted, holds, search, search_file, strings
 from mia_core.store import Entry, Store
 from mia_core.types import SESSION, Role
 
-AUDITS = ("audit", "point", "placebo")
-RESULTS = (*AUDITS, "study", "defenses", "forgetting")
-"""Kinds of what was found; everything else in the store is data, or rests on data."""
-DATA = ("data-set", "interactions")
 ANSWERS = ("lookup", "without")
 STRETCH = 5
 """Items in a row that a search looks for, where nobody else has them in this order."""
@@ -150,8 +146,12 @@ def plan_erasing(store: Store, user: str) -> Plan:
     if not user.strip():
         raise ConfigError("--user is empty; give the id exactly as in the data")
     # What is damaged is set aside when it is asked for, and so gone.
-    everything = [e for e in store.entries() if e.kind not in (*RESULTS, *DATA) or store.find(e.key) is not None]
-    data = {entry.key: mine for entry in everything if entry.kind in DATA and (mine := _ids_in(entry.path, user))}
+    everything = [
+        e for e in store.entries() if e.kind not in (*RESULTS, *library.DATA) or store.find(e.key) is not None
+    ]
+    data = {
+        entry.key: mine for entry in everything if entry.kind in library.DATA and (mine := _ids_in(entry.path, user))
+    }
     results = [entry for entry in everything if entry.kind in RESULTS]
     ids = frozenset({user}.union(*data.values(), *(_ids_of_result(store, entry, user) for entry in results)))
     wanted = Wanted(ids, _telling_histories(store, everything, data))
@@ -300,7 +300,7 @@ def _ids_in_table(path: Path, user: str, sessions: bool) -> list[str]:
     named = pl.col("user") == user
     if sessions:
         named |= pl.col("user").str.contains(f"^{re.escape(user)}/[0-9]+$")
-    users = pl.scan_parquet(path).select(pl.col("user").unique())
+    users = parquet.scan(path).select(pl.col("user").unique())
     return sorted(users.filter(named).collect(engine="streaming")["user"])
 
 
@@ -319,7 +319,7 @@ def _ids_of_result(store: Store, entry: Entry, user: str) -> list[str]:
     # Sessions of a person are counted from 1.
     mine = [user, *(f"{user}/{i}" for i in range(1, MOST_SESSIONS) if sessions)]
     names = [pseudonym(secret, result.pseudonyms_of, one) for one in mine]
-    rows = pl.scan_parquet(path).filter(pl.col("user").is_in(names)).select("user").collect()
+    rows = parquet.scan(path).filter(pl.col("user").is_in(names)).select("user").collect()
     return list(rows["user"])
 
 
@@ -337,7 +337,7 @@ def _telling_histories(
                 if len(history) >= STRETCH:
                     found |= {tuple(history[:STRETCH]), tuple(history[-STRETCH:])}
     for entry in everything:
-        if entry.kind not in DATA or not found:
+        if entry.kind not in library.DATA or not found:
             continue
         whole = Interactions.read(entry.path)
         # The order of a catalogue is nobody's history.
@@ -367,7 +367,7 @@ def _built_of(results: Sequence[Entry], touched: set[str]) -> list[Entry]:
     found = []
     for entry in results:
         if entry.kind == "study":
-            audits = set(pl.read_parquet(entry.path / "figures.parquet", columns=["audit"])["audit"])
+            audits = set(parquet.read(entry.path / "figures.parquet", columns=["audit"])["audit"])
         elif entry.kind == "defenses":
             audits = {audit for tried in _document(entry)["tried"] for audit in tried["audits"]}
         else:
@@ -406,7 +406,7 @@ def _roles(result: Entry, ids: frozenset[str]) -> set[Role]:
     path = result.path / "users.parquet"
     if not path.is_file():
         return set()
-    rows = pl.scan_parquet(path).filter(pl.col("user").is_in(list(ids))).select("role").collect()
+    rows = parquet.scan(path).filter(pl.col("user").is_in(list(ids))).select("role").collect()
     return {Role(role) for role in rows["role"]}
 
 
@@ -494,7 +494,7 @@ def _write_without(path: Path, to: Path, wanted: Wanted, keys: Mapping[str, str]
     """A file of a result without the person, and with the keys of what else was written anew."""
     to.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
-        table = pl.read_parquet(path)
+        table = parquet.read(path)
         texts = [name for name, kind in table.schema.items() if kind == pl.String]
         for name in texts:
             ids = [one for one in wanted.ids if wanted.names(one, name in USER_FIELDS)]

@@ -1,5 +1,7 @@
 """Errors that users see. Each message names the field, the value, the allowed range and the way out."""
 
+from pathlib import Path
+
 
 class MemberScopeError(Exception):
     """Base of every error that is explained to the user instead of shown as a traceback."""
@@ -57,6 +59,15 @@ class Cancelled(MemberScopeError):
 
 class Stopped(BaseException):
     """The process of a job is asked to end. It is no Exception: nothing may take it for a fault of what was under way."""
+
+
+def what_and_where(error: BaseException) -> str:
+    """What an error of another kind is and where it happened, and not its text: that may hold somebody's data."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "unknown place"
+    return f"{type(error).__name__} at {place}"
 
 
 def shortened(text: str, most: int = 600) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
 import os
 import re
 import tomllib
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mia_core.errors import ConfigError, shortened
+from mia_core.toml import toml_value
 
 if TYPE_CHECKING:
     from mia_core.defenses.contract import Defense
@@ -760,12 +760,6 @@ def _add_sections(lines: list[str], section: Mapping[str, Any], path: str) -> No
             if plain or not any(isinstance(item, dict) for item in value.values()):
                 lines += ["", f"[{path}{name}]", *(f"{key} = {toml_value(item)}" for key, item in plain.items())]
             _add_sections(lines, value, f"{path}{name}.")
-
-
-def toml_value(value: Any) -> str:
-    """A text, number, truth value or list of these as TOML writes it."""
-    # JSON's texts, numbers, lists and booleans are TOML's too, but for one control character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def apply_override(document: dict[str, Any], override: str, option: str = "--set") -> None:

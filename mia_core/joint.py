@@ -7,7 +7,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from mia_core.errands import Errand, do
-from mia_core.errors import ClusterError, MemberScopeError, as_plain
+from mia_core.errors import ClusterError, MemberScopeError, as_plain, what_and_where
 from mia_core.experiment import Runtime
 from mia_core.models.llm.together import PartDone, Team, join
 from mia_core.store import Store
@@ -73,11 +72,9 @@ def take_part(order: Path) -> int:
         do(errand, JointStore(Path(document["home"]), team))
     except Exception as error:
         if not isinstance(error, MemberScopeError):
-            # Where it happened, and not its text: that may hold somebody's data.
-            at = traceback.extract_tb(error.__traceback__)[-1]
             error = ClusterError(
-                f"processes that trained one model together ran into a fault of ours ({type(error).__name__} at "
-                f"{Path(at.filename).name}:{at.lineno}); what was finished is kept: set processes = 1 to train without it"
+                f"processes that trained one model together ran into a fault of ours ({what_and_where(error)}); what was "
+                "finished is kept: set processes = 1 to train without it"
             )
         told = order.with_name(f"error {team.rank}.json")
         told.write_text(json.dumps(as_plain(error)), encoding="utf-8")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import polars as pl
 
-from mia_core import journal
+from mia_core import journal, parquet
+from mia_core.data import library
 from mia_core.errors import ConfigError, NotFound
 from mia_core.jobs.queue import Queue
 from mia_core.keys import content_key
@@ -67,7 +68,7 @@ def pseudonymise(store: Store, key: str) -> Pseudonymised:
 
     def write(folder: Path) -> None:
         paths = [path for path in sorted(entry.path.glob("*.parquet")) if path.stem not in TELLING]
-        changed.write(folder, {path.stem: _renamed(pl.read_parquet(path), secret, key) for path in paths})
+        changed.write(folder, {path.stem: _renamed(parquet.read(path), secret, key) for path in paths})
 
     store.build(new, entry.kind, write, name=entry.name, keep=True, created=entry.created)
     gone = remove_audit(store, key) - 1
@@ -94,6 +95,6 @@ def _renamed(table: pl.DataFrame, secret: bytes, audit: str) -> pl.DataFrame:
 
 def _same_users(store: Store, folder: Path, kind: str, data: str) -> bool:
     if kind == "data-set":
-        return folder.name == content_key("data set", 1, {}, [data])
+        return folder.name == library.key_of(data)
     other = read_result(folder)
     return other.data["key"] == data and not other.pseudonyms_of

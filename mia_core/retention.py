@@ -16,20 +16,17 @@ from datetime import datetime
 from pathlib import Path
 
 from mia_core import journal
+from mia_core.data import library
 from mia_core.errors import ConfigError
 from mia_core.jobs.queue import Queue
-from mia_core.keys import content_key
 from mia_core.report.forgetting import read_forgetting
-from mia_core.report.results import read_result
+from mia_core.report.results import AUDITS, RESULTS, read_result
 from mia_core.store import RECENT_SECONDS, Entry, Store
 
 INTERMEDIATES, UPLOADS = "MIA_KEEP_INTERMEDIATES_DAYS", "MIA_KEEP_UPLOADS_DAYS"
 DEFAULT_DAYS = 30.0
 """Of intermediates. Uploads stay until somebody deletes them, unless a time is set: they may be the only copy."""
 DAY = 86_400.0
-AUDITS = ("audit", "point", "placebo")
-RESULTS = (*AUDITS, "study", "defenses", "forgetting")
-DATA = ("data-set", "interactions")
 
 
 @dataclass(frozen=True)
@@ -55,8 +52,8 @@ class Due:
     def counts(self) -> dict[str, int]:
         """How much of each kind."""
         return {
-            "data_sets": sum(entry.kind in DATA for entry in self.uploads),
-            "resting_on_them": sum(entry.kind not in DATA for entry in self.uploads),
+            "data_sets": sum(entry.kind in library.DATA for entry in self.uploads),
+            "resting_on_them": sum(entry.kind not in library.DATA for entry in self.uploads),
             "intermediates": len(self.intermediates),
             "files": len(self.files),
             "jobs": len(self.jobs),
@@ -84,7 +81,7 @@ def due(store: Store, kept: Rules, now: float | None = None) -> Due:
     uploads: list[Entry] = []
     if kept.uploads is not None:
         past = {entry.key for entry in everything if now - _created(entry) > kept.uploads * DAY}
-        gone, needed = _resting_on(store, {e.key for e in everything if e.kind in DATA and e.key in past})
+        gone, needed = _resting_on(store, {e.key for e in everything if e.kind in library.DATA and e.key in past})
         # What no result lists, such as the split of an audit that failed, goes at the same age.
         uploads = [e for e in idle if e.key in gone or (e.keep and e.key in past and e.key not in needed)]
     chosen = {entry.key for entry in uploads}
@@ -129,7 +126,7 @@ def _resting_on(store: Store, data: set[str]) -> tuple[set[str], set[str]]:
     rests += [(check.config["experiment"]["data"].get("key"), check.data["key"], check.artifacts) for check in checks]
     results = {entry.key for entry in store.entries(*RESULTS)}
     for named, copy, artifacts in rests:
-        past = {named, copy, content_key("data set", 1, {}, [copy])} & data
+        past = {named, copy, library.key_of(copy)} & data
         (gone if past else needed).update(set(artifacts) - results)
     return gone - needed, needed
 

@@ -223,7 +223,7 @@ def _text(path: Path, wanted: Wanted, said: list[str]) -> int:
 
 def _database(path: Path, wanted: Wanted, said: list[str]) -> int:
     cells = 0
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as connection:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in names:
             cursor = connection.execute(f'SELECT * FROM "{table}"')  # noqa: S608 - the name comes from the database itself

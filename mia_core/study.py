@@ -34,7 +34,6 @@ from mia_core.experiment import (
     parse_experiment,
     read_toml,
     resolve_paths,
-    toml_value,
 )
 from mia_core.experiment import to_toml as experiment_toml
 from mia_core.keys import content_key
@@ -44,6 +43,7 @@ from mia_core.report.studies import Failure, StudyResult, Varied, read_study
 from mia_core.report.wording import METRIC_WORDS
 from mia_core.store import Store
 from mia_core.tasks import for_tasks, map_tasks, spare_cores
+from mia_core.toml import toml_value
 from mia_core.types import Progress, Role, Silent, StagePlan
 
 if TYPE_CHECKING:

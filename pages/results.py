@@ -19,6 +19,7 @@ from mia_core.report.wording import (
     STATUS_CAVEATS,
     explain_metric,
     headline,
+    minute,
     percent_at_most,
     spread_in_short,
     use_of,
@@ -227,7 +228,7 @@ def show_origin(result: AuditResult) -> None:
     with st.expander("How these figures came about"):
         roles = ", ".join(f"{count} {ROLE_NAMES[Role(role)]}" for role, count in result.roles.items())
         st.markdown(
-            f"**{result.unit.many.capitalize()}**: {roles}. **Device**: {result.device}. **Run**: {result.created}."
+            f"**{result.unit.many.capitalize()}**: {roles}. **Device**: {result.device}. **Run**: {minute(result.created)} UTC."
         )
         rows = [{"Stage": s.name, "Seconds": round(s.seconds, 1), "From the store": s.cached} for s in result.stages]
         st.dataframe(pl.DataFrame(rows), hide_index=True)

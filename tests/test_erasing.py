@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from mia_core import journal
+from mia_core import journal, parquet
 from mia_core.__main__ import application
 from mia_core.data import library
 from mia_core.data.interactions import Interactions, validate
@@ -23,7 +23,7 @@ from mia_core.data.synthetic import generate
 from mia_core.erasing import erase, plan_erasing
 from mia_core.errors import ConfigError, NotFound, StoreError
 from mia_core.experiment import Synthetic, parse_experiment
-from mia_core.jobs.queue import Queue
+from mia_core.jobs.queue import Queue, compact
 from mia_core.lookup import lookup_history
 from mia_core.pipeline import run_audit
 from mia_core.pseudonyms import pseudonymise
@@ -84,7 +84,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
 @pytest.fixture
 def store(made: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A copy of that home."""
-    home = shutil.copytree(made[0], tmp_path / "home")
+    # It may be called anything; this is no pattern, and no address.
+    home = shutil.copytree(made[0], tmp_path / "a[b]*c?d=1")
     monkeypatch.setenv("MIA_HOME", str(home))
     return Store(home)
 
@@ -101,7 +102,7 @@ def texts_in(home: Path) -> str:
     for path in sorted(path for path in home.rglob("*") if path.is_file()):
         found.append(path.read_bytes().decode("utf-8", errors="replace"))
         if path.suffix == ".parquet":
-            found.append(pl.read_parquet(path).write_csv())
+            found.append(parquet.read(path).write_csv())
         elif path.suffix == ".npy":
             found.append(" ".join(map(str, np.load(path).ravel()[:100])))
         elif path.suffix in (".sqlite", ".db"):
@@ -363,11 +364,11 @@ def test_results_of_other_kinds_lose_the_person_too(
     assert defenses is not None
     assert forgetting is not None
     # They lead to the audit as it is now.
-    assert pl.read_parquet(study / "figures.parquet")["audit"].to_list() == [done.kept[audit]]
+    assert parquet.read(study / "figures.parquet")["audit"].to_list() == [done.kept[audit]]
     assert json.loads((defenses / "defenses.json").read_text())["tried"][0]["audits"] == [done.kept[audit]]
     checked = json.loads((forgetting / "forgetting.json").read_text())
     assert (checked["config"]["forget"], checked["erased"]) == (["person-x"], 1)
-    assert pl.read_parquet(forgetting / "scores.parquet")["user"].to_list() == ["person-x"]
+    assert parquet.read(forgetting / "scores.parquet")["user"].to_list() == ["person-x"]
 
 
 @pytest.fixture
@@ -426,3 +427,15 @@ def saved_alone(
     store, result = Store(tmp_path / "alone"), make_result()
     store.build(result.key, "audit", lambda folder: result.write(folder, {"users": users_table}), keep=True)
     return store, result
+
+
+@pytest.mark.parametrize("name", ["home", "a[b]*c?d=1", "50%41#"])
+def test_the_list_of_jobs_is_searched_and_made_compact_whatever_the_home_is_called(tmp_path: Path, name: str) -> None:
+    queue = Queue(tmp_path / name)
+    job = queue.submit("audit", "Audit", {"user": "person-x"})
+    assert search(queue.path.parent, Wanted(frozenset({"person-x"}))).traces
+    queue.cancelled(job.id)
+    queue.remove_where(lambda _: True)
+    compact(queue.path)
+    assert b"person-x" not in queue.path.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from mia_core import __main__ as command_line
-from mia_core.errors import Cancelled, ConfigError, DataError
+from mia_core.errors import ConfigError, DataError, Stopped
 from mia_core.experiment import Runtime, parse_experiment, to_toml
 from mia_core.forgetting import (
     WITH,
@@ -83,7 +83,7 @@ class Told(Silent):
         assert 0 <= fraction <= 1
         self.furthest = max(self.furthest, fraction)
         if self.stage == self.stop_in and fraction > 0.5:
-            raise Cancelled("stopped as asked")
+            raise Stopped
 
     def finish(self, stage: str, cached: bool) -> None:
         self.finished[stage] = cached
@@ -97,7 +97,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def checked(shared: Store) -> ForgettingResult:
     """The check of a target that was trained whole; it is stopped on the way, once."""
-    with pytest.raises(Cancelled):
+    with pytest.raises(Stopped):
         run_forgetting(WHOLE, shared, Told(stop_in=WITHOUT))
     told = Told()
     result = run_forgetting(WHOLE, shared, told)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mia_core import journal
-from mia_core.errors import Cancelled, ConfigError, DataError
+from mia_core.errors import Cancelled, ConfigError, DataError, Stopped
 from mia_core.store import OWNERS
 
 ID = "person-7f3a91"
@@ -195,16 +195,17 @@ def test_work_is_noted_as_it_ends(tmp_path: Path) -> None:
         finished(key="k" * 64)
     with pytest.raises(DataError), journal.work(tmp_path, "study"):
         raise DataError(f"line 3 of {ID}")
-    with pytest.raises(Cancelled), journal.work(tmp_path, "forget"):
-        raise Cancelled("stopped")
+    # As a job is stopped, and as a command is.
+    for stop in (Stopped(), Cancelled("stopped")):
+        with pytest.raises(type(stop)), journal.work(tmp_path, "forget"):
+            raise stop
     said = [(event.what, event.about) for event in reversed(journal.read(tmp_path))]
     assert said == [
         ("audit started", {"job": "1"}),
         ("audit finished", {"job": "1", "key": "k" * 64}),
         ("study started", {}),
         ("study failed", {"error": "DataError"}),
-        ("forget started", {}),
-        ("forget cancelled", {}),
+        *[("forget started", {}), ("forget cancelled", {})] * 2,
     ]
     assert ID.encode() not in (tmp_path / journal.LINES).read_bytes()
 

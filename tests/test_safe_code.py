@@ -44,6 +44,13 @@ def test_no_shell_and_no_code_made_of_text() -> None:
     assert found == []
 
 
+def test_parquet_files_are_read_by_their_names_alone() -> None:
+    """polars takes the name of a folder with a bracket or star in it for a pattern, unless it is told otherwise."""
+    readers = ("pl.read_parquet", "pl.scan_parquet", "pl.read_parquet_schema")
+    found = {place.partition(":")[0] for place, name, _ in calls() if name in readers}
+    assert found == {"mia_core/parquet.py"}
+
+
 def test_what_is_started_is_made_of_words_of_our_own() -> None:
     """Job arguments are data: a job's process is told its folder and its number, and reads the rest from the job table."""
     commands = []

@@ -107,13 +107,13 @@ def verify(
     from mia_core.store import home_folder
 
     seal = check_seal(read_sealed(path))
+    if key is not None and not names_key(key, seal):
+        raise DataError("the seal was not made with the key that you gave: somebody else sealed this file")
     typer.echo(
         f"Unedited since it was sealed: {seal.sealed.replace('T', ' ').removesuffix('Z')} UTC by the clock of the machine that "
         f"sealed it, MemberScope {seal.version}.\nKey: {in_groups(seal.fingerprint)}"
     )
     if key is not None:
-        if not names_key(key, seal):
-            raise DataError("the seal was not made with the key that you gave: somebody else sealed this file")
         typer.echo("It was sealed with the key that you gave.")
     elif is_own(home_folder(), seal):
         typer.echo("It was sealed on this machine, with the key of this home folder.")

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet
 
+from mia_core import parquet
 from mia_core.data.tables import MOST_IN_MEMORY, ROWS_AT_ONCE, RowsOnDisk
 from mia_core.errors import DataError
 
@@ -51,7 +52,7 @@ class Interactions:
     @property
     def rows(self) -> pl.LazyFrame:
         """All interactions, for questions that can be answered piece by piece."""
-        return self.table.lazy() if isinstance(self.table, pl.DataFrame) else pl.scan_parquet(self.table)
+        return self.table.lazy() if isinstance(self.table, pl.DataFrame) else parquet.scan(self.table)
 
     def parts(self) -> Iterator[pl.DataFrame]:
         """The interactions in order, in parts that hold whole users: a single one where they are in memory."""
@@ -76,7 +77,7 @@ class Interactions:
         path = Path(folder.name) / "interactions.parquet"
         if _write_parts(path, map(change, self.parts())) > MOST_IN_MEMORY:
             return replace(self, table=path, folder=folder)
-        return replace(self, table=pl.read_parquet(path), folder=None)
+        return replace(self, table=parquet.read(path), folder=None)
 
     def _figure(self, figure: pl.Expr) -> Any:
         return self.rows.select(figure).collect(engine="streaming").item()
@@ -181,11 +182,11 @@ class Interactions:
         notes = tuple(json.loads((folder / "notes.json").read_text(encoding="utf-8")))
         file = folder / "interactions.parquet"
         many = pyarrow.parquet.read_metadata(file).num_rows > MOST_IN_MEMORY
-        table = file if many else pl.read_parquet(file)
+        table = file if many else parquet.read(file)
         # Data sets saved before there were sessions do not say what their users are.
         unit = folder / "unit.txt"
         kind = unit.read_text(encoding="utf-8") if unit.is_file() else "user"
-        return Interactions(table, pl.read_parquet(folder / "items.parquet"), notes, kind)
+        return Interactions(table, parquet.read(folder / "items.parquet"), notes, kind)
 
 
 def _slices_of(column: pl.Series) -> Iterator[pl.Series]:
@@ -259,7 +260,7 @@ class _Cleaning:
         without_time = kept = 0
         present = pl.Series("item", [], pl.String)
         for bucket in buckets:
-            rows, names = self.numbered(pl.read_parquet(bucket))
+            rows, names = self.numbered(parquet.read(bucket))
             rows = self.without_repetitions(rows)
             without_time += rows["timestamp"].null_count()
             kept += rows.height
@@ -268,7 +269,7 @@ class _Cleaning:
             present = pl.concat([present, of_file["item"].unique()]).unique()
 
         def ordered(bucket: Path) -> pl.DataFrame:
-            rows, names = self.numbered(pl.read_parquet(bucket))
+            rows, names = self.numbered(parquet.read(bucket))
             bucket.unlink()
             return _named(self.in_order(rows, timed=not without_time), names)
 

@@ -9,6 +9,14 @@ from mia_core.errors import NotFound
 from mia_core.keys import content_key
 from mia_core.store import Entry, Store
 
+DATA = ("data-set", "interactions")
+"""Kinds of artifacts that are data: those that were saved, and the copy that an audit keeps."""
+
+
+def key_of(interactions: str) -> str:
+    """The key under which interactions of this key are saved."""
+    return content_key("data set", 1, {}, [interactions])
+
 
 def save(store: Store, interactions: Interactions, name: str, created: str = "") -> str:
     """Keeps a data set under a name and returns its key.
@@ -16,7 +24,7 @@ def save(store: Store, interactions: Interactions, name: str, created: str = "")
     Args:
         created: when it was first saved (ISO 8601, UTC); else it is now.
     """
-    key = content_key("data set", 1, {}, [interactions.key])
+    key = key_of(interactions.key)
     store.build(key, "data-set", interactions.write, name=name, keep=True, created=created)
     return key
 

@@ -21,6 +21,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
+from mia_core import parquet
 from mia_core.errors import DataError
 
 MOST_COLUMNS = 500
@@ -199,9 +200,7 @@ def read_rows(table: Table, limit: int | None = None, wanted: Wanted = lambda ro
         if table.kind == "parquet":
             if limit is None or limit > FEW_ROWS:
                 _check_unpacked(table.path)
-            return wanted(_with_line(pl.scan_parquet(table.path, n_rows=limit, glob=False), 1)).collect(
-                engine="streaming"
-            )
+            return wanted(_with_line(parquet.scan(table.path, limit), 1)).collect(engine="streaming")
         if table.kind == "json":
             return wanted(_with_line(_scan_json(table, limit), 1)).collect(engine="streaming")
         return _read_text(table, limit, wanted)
@@ -243,11 +242,11 @@ def rows_on_disk(table: Table, wanted: Wanted) -> RowsOnDisk:
         if table.kind == "parquet":
             _check_unpacked(table.path)
         if table.kind != "text":
-            rows = pl.scan_parquet(table.path, glob=False) if table.kind == "parquet" else _scan_json(table, None)
+            rows = parquet.scan(table.path) if table.kind == "parquet" else _scan_json(table, None)
             wanted(_with_line(rows, 1)).sink_parquet(path, row_group_size=ROWS_AT_ONCE)
         else:
             _text_on_disk(table, wanted, path)
-    return RowsOnDisk(pl.scan_parquet(path), folder)
+    return RowsOnDisk(parquet.scan(path), folder)
 
 
 def _text_on_disk(table: Table, wanted: Wanted, path: Path) -> None:

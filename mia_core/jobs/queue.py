@@ -334,7 +334,9 @@ class Queue:
 
 def compact(path: Path) -> None:
     """Takes deleted rows out of the file of a database, where they stay to be read otherwise."""
-    with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=20, isolation_level=None)) as connection:
+    with closing(
+        sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=20, isolation_level=None)
+    ) as connection:
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from mia_core import parquet
 from mia_core.evaluate.cohorts import k_medoids, standardised
 from mia_core.evaluate.intervals import auc_interval
 from mia_core.report.results import AuditResult
@@ -86,7 +87,7 @@ def portraits(folder: Path, *, by_target: bool = True) -> Portraits:
         no label of anybody is in it, neither directly nor through a model that learned from labels.
     """
     labelled = pl.any_horizontal(pl.col("model").str.starts_with(kind) for kind in FITTED_WITH_LABELS)
-    rows = pl.scan_parquet(folder / "features.parquet").filter(~labelled).select("user", "model", "feature", "value")
+    rows = parquet.scan(folder / "features.parquet").filter(~labelled).select("user", "model", "feature", "value")
     # All soft references are one another's repetitions: their mean is one model.
     model = pl.when(pl.col("model").str.starts_with(REFERENCE)).then(pl.lit("reference")).otherwise(pl.col("model"))
     rows = rows.with_columns(model=model)
@@ -207,7 +208,7 @@ def most_exposed(users: pl.DataFrame, result: AuditResult, most: int = 50) -> pl
 
 def last_times(data: Path) -> pl.DataFrame:
     """user, last: when each user of kept interactions was last seen (seconds since 1970); nobody where there are no times."""
-    times = pl.scan_parquet(data / "interactions.parquet").group_by("user").agg(last=pl.col("timestamp").max())
+    times = parquet.scan(data / "interactions.parquet").group_by("user").agg(last=pl.col("timestamp").max())
     return times.drop_nulls("last").collect()
 
 

@@ -26,7 +26,6 @@ from mia_core.report.document import (
 from mia_core.report.findings import findings, title_of
 from mia_core.report.finished import Annex, Finished
 from mia_core.report.glossary import glossary
-from mia_core.report.toml import as_toml
 from mia_core.report.wording import (
     GATE_WORDS,
     ROLE_WORDS,
@@ -37,6 +36,7 @@ from mia_core.report.wording import (
     minute,
     use_of,
 )
+from mia_core.toml import as_toml
 from mia_core.types import Role
 
 ANNEX_ROWS = 2_000

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from mia_core import parquet
 from mia_core.report.export import without_nan
 from mia_core.types import UNITS, Unit
 
@@ -119,7 +120,7 @@ def read_defenses(folder: Path) -> DefenseResult:
 def read_trade(folder: Path) -> pl.DataFrame:
     """tried (number), metric (of `TRADE_FIGURES`), value, low, high, change (against no defence, paired by user),
     change_low, change_high; null where there is none."""
-    return pl.read_parquet(folder / "figures.parquet")
+    return parquet.read(folder / "figures.parquet")
 
 
 def defense_document(result: DefenseResult, figures: pl.DataFrame) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from mia_core import parquet
 from mia_core.errors import NotFound
 from mia_core.report.follow_ups import FollowUp, follow_ups
 from mia_core.report.repeats import Repeats, find_repeats
@@ -45,7 +46,7 @@ class Finished:
     def columns(self, name: str) -> list[str]:
         """The columns of one of its tables; none where it has none of that name."""
         path = self.folder / f"{name}.parquet"
-        return list(pl.read_parquet_schema(path)) if path.is_file() else []
+        return parquet.columns_of(path) if path.is_file() else []
 
     def naming(self, annex: Annex) -> Callable[[str], str]:
         """How a user is called: by their id, or by a pseudonym that only this home can trace back."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from mia_core import parquet
 from mia_core.evaluate.equivalence import Judgement
 from mia_core.report.export import without_nan
 from mia_core.types import UNITS, Unit
@@ -133,7 +134,7 @@ def read_scores(folder: Path) -> pl.DataFrame:
     """The table of scores: method, world (of `WORLDS`), seed (number of the training), group (of `GROUPS`), user, score (mean
     over windows of log p of the model less that of the base, nats per token).
     """
-    return pl.read_parquet(folder / "scores.parquet")
+    return parquet.read(folder / "scores.parquet")
 
 
 def forgetting_document(result: ForgettingResult) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
+from mia_core import parquet
 from mia_core.errors import NotFound
 from mia_core.evaluate.discoveries import Posterior, Ratio, likelihood_ratio, posterior
 from mia_core.evaluate.metrics import best_threshold
@@ -130,7 +131,7 @@ def lookup_user(store: Store, audit_key: str, user: str, attack: str | None = No
         names = ", ".join(item.name for item in result.attacks)
         raise NotFound(f"attack {attack!r} is not part of this audit; choose one of {names}")
     known_as = names_in(store, result, user)
-    rows = pl.scan_parquet(folder / "users.parquet").filter(pl.col("user").is_in(known_as)).collect()
+    rows = parquet.scan(folder / "users.parquet").filter(pl.col("user").is_in(known_as)).collect()
     if rows.is_empty():
         raise NotFound(_unknown_user(user, read_table(folder, "users", ["user"])["user"], result.unit))
     row = rows.row(0, named=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from mia_core import parquet
 from mia_core.errors import NotFound
 from mia_core.report.inert import visible_column
 from mia_core.report.results import AuditResult
@@ -148,7 +149,7 @@ def one_user(folder: Path, user: str) -> dict[str, Any]:
     Raises:
         NotFound: the audit has no such user.
     """
-    rows = pl.scan_parquet(folder / "users.parquet").filter(pl.col("user") == user).collect()
+    rows = parquet.scan(folder / "users.parquet").filter(pl.col("user") == user).collect()
     if rows.is_empty():
         raise NotFound(f"{user[:80]!r} is not part of this audit. Ids are matched exactly: case and spaces count")
     return rows.row(0, named=True)
@@ -165,7 +166,7 @@ def said_by_attacks(folder: Path, result: AuditResult, row: Mapping[str, Any]) -
     """
     ran = [attack for attack in result.attacks if not attack.skipped and f"score.{attack.name}" in row]
     ran.sort(key=lambda attack: attack.name != result.lead)
-    others = pl.scan_parquet(folder / "users.parquet").filter(
+    others = parquet.scan(folder / "users.parquet").filter(
         pl.col("role") == Role.AUDITED_HELD_OUT, pl.col("user") != row["user"]
     )
     scored = [attack.name for attack in ran if row[f"score.{attack.name}"] is not None]
@@ -191,7 +192,7 @@ def said_by_attacks(folder: Path, result: AuditResult, row: Mapping[str, Any]) -
 def scores_beside(folder: Path, attack: str, user: str, member: Role) -> tuple[pl.Series, pl.Series]:
     """(scores of the other users of a role, scores of the other calibration users), without missing ones."""
     score = f"score.{attack}"
-    others = pl.scan_parquet(folder / "users.parquet").select("user", "role", score).filter(pl.col("user") != user)
+    others = parquet.scan(folder / "users.parquet").select("user", "role", score).filter(pl.col("user") != user)
     rows = others.drop_nulls(score).collect()
     members, held_out = (rows.filter(pl.col("role") == role)[score] for role in (member, Role.AUDITED_HELD_OUT))
     return members, held_out
@@ -208,7 +209,7 @@ def tokens_of(folder: Path, user: str) -> pl.DataFrame:
     path = folder / "tokens.parquet"
     if not path.is_file():
         return pl.DataFrame(schema={"window": pl.Int64, "place": pl.Int64, "text": pl.String})
-    rows = pl.scan_parquet(path).filter(pl.col("user") == user).sort("window", "place").collect()
+    rows = parquet.scan(path).filter(pl.col("user") == user).sort("window", "place").collect()
     before = "base" if rows["base"].null_count() < rows.height else "reference"
     return rows.select(
         "window", "place", "text", "item", "target", raised=pl.col("target") - pl.col(before), before=pl.lit(before)
@@ -232,7 +233,7 @@ def telling_titles(tokens: pl.DataFrame, data: Path | None) -> pl.DataFrame:
 
 def history_of(data: Path, user: str) -> pl.DataFrame:
     """title, rating, timestamp of one user's kept interactions, the latest first; columns without any value are left out."""
-    kept = pl.scan_parquet(data / "interactions.parquet").filter(pl.col("user") == user)
+    kept = parquet.scan(data / "interactions.parquet").filter(pl.col("user") == user)
     history = with_titles(kept.select("item", "rating", "timestamp").collect(), data).reverse()
     empty = [name for name in ("rating", "timestamp") if history[name].null_count() == history.height]
     return history.select("title", "rating", "timestamp").drop(empty)
@@ -243,7 +244,7 @@ def with_titles(rows: pl.DataFrame, data: Path | None) -> pl.DataFrame:
     if data is None:
         return rows.with_columns(title=shortened(pl.col("item")))
     wanted = rows["item"].unique()
-    titles = pl.scan_parquet(data / "items.parquet").filter(pl.col("item").is_in(wanted.implode()))
+    titles = parquet.scan(data / "items.parquet").filter(pl.col("item").is_in(wanted.implode()))
     named = rows.join(titles.select("item", "title").collect(), on="item", how="left", maintain_order="left")
     return named.with_columns(title=shortened(pl.coalesce("title", "item")))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mia_core.report.defending import read_defenses
 from mia_core.report.forgetting import read_forgetting
-from mia_core.report.results import read_result
+from mia_core.report.results import AUDITS, read_result
 from mia_core.report.studies import read_study_table
 from mia_core.store import Store
 
@@ -49,7 +49,7 @@ def remove_defenses(store: Store, key: str) -> int:
 
 def _remove(store: Store, key: str) -> int:
     rests_on = {
-        **{entry.key: read_result(entry.path).artifacts for entry in store.entries("audit", "point", "placebo")},
+        **{entry.key: read_result(entry.path).artifacts for entry in store.entries(*AUDITS)},
         **{entry.key: read_forgetting(entry.path).artifacts for entry in store.entries("forgetting")},
     }
     mine = {key, *rests_on.pop(key, [])}

@@ -11,10 +11,15 @@ from typing import Any, Literal
 
 import polars as pl
 
+from mia_core import parquet
 from mia_core.types import UNITS, Unit
 from mia_core.types import Gate as Gate
 from mia_core.types import Metric as Metric
 
+AUDITS = ("audit", "point", "placebo")
+"""Kinds of artifacts that are audits: by themselves, of a study, of the target on data of nobody."""
+RESULTS = (*AUDITS, "study", "defenses", "forgetting")
+"""Kinds of artifacts that say what was found; everything else in the store is data, or rests on data."""
 ROWS_TOGETHER = 50_000
 """Rows of one group of a Parquet file: whoever reads a few rows of a sorted table reads the groups they are in."""
 
@@ -298,7 +303,7 @@ def read_table(folder: Path, name: str, columns: Sequence[str] = ()) -> pl.DataF
     list_bound: listed, wrong_at_most (of so many users with the smallest p-values by the lead attack; for all lists at once).
     roc: attack, fpr, tpr, low, high (pointwise interval on tpr), false_positives (int).
     """
-    return pl.read_parquet(folder / f"{name}.parquet", columns=list(columns) or None)
+    return parquet.read(folder / f"{name}.parquet", list(columns) or None)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
+from mia_core import parquet
+
 OVER_BASE, OVER_REFERENCE = "target − base", "target − reference"
 """Names of differences: the target's value minus the base's, or minus the mean over the soft references."""
 REFERENCE = "soft "
@@ -20,7 +22,7 @@ def shown_models(folder: Path) -> list[str]:
     Args:
         folder: of the audit.
     """
-    rows = pl.scan_parquet(folder / "features.parquet").select(pl.col("model").unique(maintain_order=True))
+    rows = parquet.scan(folder / "features.parquet").select(pl.col("model").unique(maintain_order=True))
     models = rows.collect()["model"].to_list()
     pairs = {OVER_BASE: "base" in models, OVER_REFERENCE: any(name.startswith(REFERENCE) for name in models)}
     return [*models, *(name for name, there in pairs.items() if there and "target" in models)]
@@ -34,7 +36,7 @@ def signal(folder: Path, model: str, feature: str) -> pl.DataFrame:
         model: one of `shown_models`.
         feature: loss, confidence, entropy or hidden.
     """
-    rows = pl.scan_parquet(folder / "features.parquet").filter(pl.col("feature") == feature).drop_nulls("value")
+    rows = parquet.scan(folder / "features.parquet").filter(pl.col("feature") == feature).drop_nulls("value")
     if model not in (OVER_BASE, OVER_REFERENCE):
         return rows.filter(pl.col("model") == model).select("user", "role", "value").collect()
     other = pl.col("model") == "base" if model == OVER_BASE else pl.col("model").str.starts_with(REFERENCE)

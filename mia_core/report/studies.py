@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from mia_core import parquet
 from mia_core.report.export import without_nan
 from mia_core.report.wording import METRIC_WORDS
 from mia_core.store import Store
@@ -112,7 +113,7 @@ def read_study_table(folder: Path, name: str) -> pl.DataFrame:
         feature's distribution over users has one mode. Members and held-out users are tested apart: together they have two
         modes wherever an attack works.
     """
-    return pl.read_parquet(folder / f"{name}.parquet")
+    return parquet.read(folder / f"{name}.parquet")
 
 
 def points_by_study(store: Store) -> dict[str, int]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from mia_core.errors import MemberScopeError
+from mia_core.errors import MemberScopeError, what_and_where
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +17,7 @@ def explain(error: Exception) -> bool:
     if isinstance(error, MemberScopeError):
         show_error(error)
     else:
-        logger.error("A page failed: %s at %s", type(error).__name__, _place(error))
+        logger.error("A page failed: %s", what_and_where(error))
         st.error("This page ran into a fault of ours. Nothing that was finished is lost; reload to try again.")
     return True
 
@@ -37,15 +36,8 @@ def keep_values_out_of_logs() -> None:
         made = make(*args, **kwargs)
         error = made.exc_info[1] if made.exc_info else None
         if error is not None:
-            made.msg, made.args = f"{type(error).__name__} at {_place(error)}", ()
+            made.msg, made.args = what_and_where(error), ()
         made.exc_info = None
         return made
 
     logging.setLogRecordFactory(record)
-
-
-def _place(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "unknown place"

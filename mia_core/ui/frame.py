@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner_utils.exceptions import RerunException, StopException
 
-from mia_core import example, journal, limits
+from mia_core import example, journal, limits, parquet
 from mia_core.errors import NotFound
 from mia_core.jobs.queue import Queue
 from mia_core.jobs.supervisor import ensure_supervisor
@@ -221,7 +221,7 @@ def _table(folder: str, name: str, *columns: str) -> pl.DataFrame:
 
 def columns(key: str, name: str) -> list[str]:
     """The columns of one table of a finished audit; audits of earlier versions may lack some."""
-    return list(pl.read_parquet_schema(folder(key) / f"{name}.parquet"))
+    return parquet.columns_of(folder(key) / f"{name}.parquet")
 
 
 def forget_reads() -> None:

@@ -25,6 +25,7 @@ from mia_core.jobs.processes import living
 from mia_core.jobs.queue import Job, Queue
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.store import Store
+from tests.jobs.waiting import over, wait
 from tests.two_machines import at_work, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,7 @@ def disturbed(folder: Path, seed: int, victim: Victim, calm: Undisturbed, addres
         if chance.random() < 0.5:
             time.sleep(chance.uniform(0, calm.before + calm.working))
         else:
-            _wait(queue, job.id, begun_or_over)
+            wait(queue, job.id, begun_or_over, PATIENCE)
             time.sleep(chance.uniform(0, calm.working))
         before = {path.parent.name: path.stat().st_ino for path in home.glob("artifacts/*/*/artifact.json")}
         now = queue.get(job.id)
@@ -101,7 +102,7 @@ def disturbed(folder: Path, seed: int, victim: Victim, calm: Undisturbed, addres
             server = _serve(home)
         else:
             ensure_supervisor(home)
-        ended = _wait(queue, job.id, over)
+        ended = wait(queue, job.id, over, PATIENCE)
         if address:
             wait_for(lambda: not at_work(address), 30)
         if server is not None:
@@ -110,11 +111,6 @@ def disturbed(folder: Path, seed: int, victim: Victim, calm: Undisturbed, addres
         outcome.faults = _faults(home, ended, before, calm.report)
     outcome.took = time.monotonic() - begun
     return outcome
-
-
-def over(job: Job) -> bool:
-    """Whether a job has ended, however it did."""
-    return job.state not in ("queued", "running")
 
 
 def begun_or_over(job: Job) -> bool:
@@ -129,9 +125,9 @@ def undisturbed(folder: Path, victim: Victim = "job", address: str = "") -> Undi
         queue = Queue(home)
         job = queue.submit("audit", "Chaos", payload(victim, address))
         ensure_supervisor(home)
-        _wait(queue, job.id, begun_or_over)
+        wait(queue, job.id, begun_or_over, PATIENCE)
         at_work = time.monotonic()
-        ended = _wait(queue, job.id, over)
+        ended = wait(queue, job.id, over, PATIENCE)
         assert ended.state == "finished", ended.message
         return Undisturbed(report(home, ended.result_key), at_work - begun, time.monotonic() - at_work)
 
@@ -237,16 +233,6 @@ def _faults(home: Path, ended: Job, before: dict[str, int], expected: dict[str, 
     if [job.id for job in jobs] != [ended.id]:
         said.append(f"{len(jobs)} jobs instead of one")
     return said
-
-
-def _wait(queue: Queue, job_id: str, until: Any) -> Job:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        job = queue.get(job_id)
-        if until(job):
-            return job
-        time.sleep(0.02)
-    raise AssertionError(f"the run hangs: {queue.get(job_id)}")
 
 
 def _serve(home: Path) -> subprocess.Popen[bytes]:

@@ -15,9 +15,10 @@ import torch
 from safetensors.numpy import save_file
 
 from mia_core.errors import StoreError
-from mia_core.jobs.queue import Job, Queue
+from mia_core.jobs.queue import Queue
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.store import Store
+from tests.jobs.waiting import over, wait
 from tests.small_disk import fill, make_read_only, small_disk
 
 A, B = "a" * 64, "b" * 64
@@ -118,21 +119,11 @@ def toys(disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             process.kill()
 
 
-def wait_for(queue: Queue, job_id: str, *states: str) -> Job:
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        job = queue.get(job_id)
-        if job.state in states:
-            return job
-        time.sleep(0.05)
-    raise AssertionError(f"still {queue.get(job_id)}")
-
-
 def test_a_job_that_fills_the_disk_says_so_and_goes_on_where_it_was(disk: Path, toys: Path) -> None:
     queue, filler = Queue(toys), fill(disk, leaving=2**21)
     job = queue.submit("toy", "Toy", {"seconds": 0.2, "bytes": 2**20})
     ensure_supervisor(toys)
-    failed = wait_for(queue, job.id, "finished", "failed")
+    failed = wait(queue, job.id, over, 30)
     assert failed.state == "failed"
     assert "is full; free some space" in failed.message
     before = (toys / "done.txt").read_text().split()[::2]
@@ -140,7 +131,7 @@ def test_a_job_that_fills_the_disk_says_so_and_goes_on_where_it_was(disk: Path, 
     filler.unlink()
     again = queue.retry(job.id)
     ensure_supervisor(toys)
-    assert wait_for(queue, again.id, "finished", "failed").state == "finished"
+    assert wait(queue, again.id, over, 30).state == "finished"
     after = (toys / "done.txt").read_text().split()[::2]
     # The stage that found no room is all that was done twice.
     assert after == ["one", "two", "three"][: len(before)] + ["one", "two", "three"][len(before) - 1 :]
@@ -156,4 +147,4 @@ def test_a_job_that_waits_while_there_is_no_room_begins_by_itself_when_there_is(
     time.sleep(1.5)
     assert queue.get(job.id).state == "queued"
     filler.unlink()
-    assert wait_for(queue, job.id, "finished", "failed").state == "finished"
+    assert wait(queue, job.id, over, 30).state == "finished"

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.report.results import Flag, LookupResult
 from mia_core.store import Store
 from mia_core.types import StagePlan
+from tests.jobs.waiting import wait
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,16 +53,6 @@ def processes(home: Path) -> list[psutil.Process]:
 
 def supervisors(home: Path) -> list[psutil.Process]:
     return [p for p in processes(home) if "mia_core.jobs.supervisor" in p.cmdline()]
-
-
-def wait(queue: Queue, job_id: str, until: Callable[[Job], bool], seconds: float = 20) -> Job:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        job = queue.get(job_id)
-        if until(job):
-            return job
-        time.sleep(0.03)
-    raise AssertionError(f"still {queue.get(job_id)}")
 
 
 def launch(home: Path, **payload: Any) -> tuple[Queue, Job]:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from mia_core import errands
 from mia_core.errands import make_each
-from mia_core.errors import Cancelled, ClusterError
+from mia_core.errors import ClusterError, Stopped
 from mia_core.experiment import Runtime, parse_experiment
 from mia_core.models.llm.together import Alone, team
 from mia_core.pipeline import start
@@ -89,10 +89,10 @@ def test_what_one_of_them_meets_is_told_and_a_stop_ends_all(tmp_path: Path, monk
 
     def stopped(seconds: float) -> None:
         if launched():
-            raise Cancelled("stopped as asked")
+            raise Stopped
 
     monkeypatch.setattr(errands.time, "sleep", stopped)
-    with pytest.raises(Cancelled):
+    with pytest.raises(Stopped):
         make_each(run, ["target"])
     monkeypatch.undo()
     assert launched() == []
