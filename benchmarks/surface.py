@@ -28,7 +28,7 @@ from mia_core.report.results import read_table
 from mia_core.store import Store
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium-headless-shell")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 QUIET_SECONDS = 0.5
 LONGEST_SECONDS = 60.0
