@@ -11,7 +11,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -266,8 +266,10 @@ def _bytes(path: Path, wanted: Wanted, said: list[str]) -> int:
 
 def _whole_word(text: str) -> bytes:
     """The bytes of an id, in each way that text is written; a longer id that begins with it is somebody else's."""
-    ways = ("utf-8", "utf-16-le", "utf-16-be", "cp1252")
-    forms = sorted(
-        {json.dumps(text)[1:-1].encode(), *(text.encode(way, "ignore") for way in ways)}, key=len, reverse=True
-    )
+    written = {json.dumps(text)[1:-1].encode()}
+    for way in ("utf-8", "utf-16-le", "utf-16-be", "cp1252"):
+        # What a way of writing has no letters for is not written in it.
+        with suppress(UnicodeEncodeError):
+            written.add(text.encode(way))
+    forms = sorted(written, key=len, reverse=True)
     return b"(?<![0-9A-Za-z_-])(?:" + b"|".join(map(re.escape, forms)) + b")(?![0-9A-Za-z_-])"

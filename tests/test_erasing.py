@@ -29,7 +29,7 @@ from mia_core.pipeline import run_audit
 from mia_core.pseudonyms import pseudonymise
 from mia_core.report.lookup import lookup_user
 from mia_core.report.results import AuditResult, read_result, read_table
-from mia_core.searching import Wanted, is_telling, search
+from mia_core.searching import Wanted, is_telling, search, search_file
 from mia_core.store import OWNERS, Store
 from mia_core.types import Role, Silent
 
@@ -280,6 +280,20 @@ def test_a_trace_that_remains_fails_loudly(tmp_path: Path) -> None:
     latest = journal.read(store.home)[0]
     assert latest.about["traces"] == 1
     assert user not in (store.home / journal.LINES).read_text()
+
+
+@pytest.mark.parametrize("user", ["иван_1", "東京-a", "ид😀", "пользователь 12", "Müller-7", "ana-4821"])
+def test_an_id_in_any_letters_is_found_where_it_is_and_nowhere_else(user: str, tmp_path: Path) -> None:
+    wanted, path = Wanted(frozenset({user})), tmp_path / "bytes.bin"
+    # What is left of these ids where their letters are left out.
+    path.write_bytes(bytes(range(256)) + " _1 -a 12 mller-7 ü-7 \U0001f600".encode())
+    assert is_telling(user)
+    assert search_file(path, wanted).traces == []
+    for way in ("utf-8", "utf-16-le", "utf-16-be", *(["cp1252"] if user.isascii() or "ü" in user else [])):
+        path.write_bytes(b"\0\1" * 9 + user.encode(way) + b"\0\1" * 9)
+        assert len(search_file(path, wanted).traces) == 1, way
+    path.write_bytes(json.dumps(["x", user, "y"]).encode())
+    assert len(search_file(path, wanted).traces) == 1
 
 
 def test_short_ids_are_looked_for_among_users_alone(tmp_path: Path) -> None:
