@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 import streamlit as st
@@ -151,7 +152,7 @@ def _live(job_id: str) -> None:
         head, button = st.columns([4, 1], vertical_alignment="center")
         with head:
             st.text(job.name)
-            waiting = "Waiting for its turn" if job.state == "queued" else (job.stage or "Starting")
+            waiting = _turn(job) if job.state == "queued" else (job.stage or "Starting")
             tab_title(f"{job.fraction:.0%}" if job.state == "running" else "Waiting", job.name[:60])
             left = f" · {duration(job.seconds_left)} left" if job.state == "running" and job.seconds_left else ""
             st.progress(min(1.0, job.fraction), text=f"{waiting}{left}")
@@ -163,6 +164,11 @@ def _live(job_id: str) -> None:
         first_figures(job.figures)
         st.caption("You may close this page: the work goes on, and this address shows it again.")
     _log(job)
+
+
+def _turn(job: Job) -> str:
+    before = len(list(takewhile(lambda other: other.id != job.id, frame.queue().active())))
+    return f"Waiting for its turn, after {before} other{'s' * (before > 1)}" if before else "Waiting for its turn"
 
 
 def _stages(job: Job) -> None:

@@ -125,6 +125,17 @@ def test_a_running_job_shows_its_stage_and_the_time_left(open_page: Open, store:
     assert queue.get(job.id).cancel_asked
 
 
+def test_a_waiting_job_says_how_many_are_before_it(open_page: Open, store: Store) -> None:
+    queue = Queue(store.home)
+    first, second, third = (queue.submit("audit", f"Audit {i}", {"seed": i}) for i in range(3))
+    queue.claim()
+    queue.report(first.id, "Fine-tune the target", [], 0.4, 125.0)
+    said = [open_page("running", job=job.id).get("progress")[0].proto.text for job in (second, third)]
+    assert said == ["Waiting for its turn, after 1 other", "Waiting for its turn, after 2 others"]
+    queue.cancel(second.id)
+    assert open_page("running", job=third.id).get("progress")[0].proto.text == "Waiting for its turn, after 1 other"
+
+
 def test_a_failed_job_says_why_and_goes_on_from_there(open_page: Open, store: Store) -> None:
     queue = Queue(store.home)
     job = queue.submit("audit", "My audit", {"experiment": {}})
