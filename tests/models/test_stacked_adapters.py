@@ -84,6 +84,34 @@ def test_each_adapter_learns_what_it_would_have_learned_alone(family: str, tmp_p
         assert abs(told - untouched).max() > 0.1
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_half_precision_they_learn_the_same_but_for_rounding(family: str) -> None:
+    told = {}
+    for precision in ("float32", "bfloat16"):
+        stack = StackedAdapters(tiny(family), LORA, [5, 6, 7])
+        samples = sets_of(stack.base)
+        fit_stacked(stack, samples, hard_loss(), TRAINING.model_copy(update={"precision": precision}), seed=3)
+        # What is learned is kept in full precision, and so is what is asked of it.
+        assert {weights.dtype for weights in stack.weights} == {torch.float32}
+        adapter = stack.adapter(0)
+        adapter.autocast = None
+        told[precision] = observe(adapter, PROMPTS[:22], ANSWERS[:22]).log_probability
+    learned = abs(told["float32"] - observe(tiny(family), PROMPTS[:22], ANSWERS[:22]).log_probability).mean()
+    assert 0 < abs(told["bfloat16"] - told["float32"]).mean() < 0.2 * learned
+
+
+def test_one_more_adapter_takes_room_for_an_adapter_and_for_no_base() -> None:
+    def held(adapters: int) -> int:
+        stack = StackedAdapters(tiny("t5"), LORA, list(range(adapters)))
+        own = {id(tensor): tensor for tensor in [*stack.weights, *stack.base.network.parameters()]}
+        return sum(tensor.untyped_storage().nbytes() for tensor in own.values())
+
+    one, two, three = held(1), held(2), held(3)
+    alone = add_lora(tiny("t5"), LORA, 0)
+    adapter = sum(value.nbytes for name, value in alone.network.named_parameters() if "lora_" in name)
+    assert two - one == three - two == adapter
+
+
 @pytest.mark.parametrize("limit", [1, 100_000])
 def test_adapters_do_not_see_each_others_data(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mia_core.models.llm.stacked_adapters.TOKENS_PER_PASS", {"cpu": limit})
