@@ -13,7 +13,7 @@ from mia_core import journal
 from mia_core.command_line import inspecting, keeping, protecting, running
 from mia_core.command_line.application import application
 from mia_core.command_line.show_audits import printable
-from mia_core.errors import MemberScopeError
+from mia_core.errors import Cancelled, MemberScopeError
 
 __all__ = ["application", "inspecting", "keeping", "main", "protecting", "running"]
 
@@ -23,6 +23,10 @@ def main() -> None:
     journal.by_way_of("command line")
     try:
         application()
+    except Cancelled as error:
+        said = printable(str(error))
+        typer.echo(f"{said[:1].upper()}{said[1:]}.", err=True)
+        sys.exit(error.exit_code)
     except MemberScopeError as error:
         typer.echo(f"Error: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)

@@ -22,7 +22,7 @@ from mia_core.estimate import Rates
 from mia_core.experiment import Base, Experiment, Runtime, parse_experiment
 from mia_core.integrity import read_manifest
 from mia_core.keys import content_key
-from mia_core.report.results import AuditResult, read_result
+from mia_core.report.results import SHIPPED, AuditResult, read_result
 from mia_core.store import Store
 from mia_core.types import StagePlan
 
@@ -35,6 +35,8 @@ SHORTEST = 1.0
 FRESH = timedelta(days=90)
 """A measurement that is older than this is made again."""
 GIGABYTE = 2.0**30
+DEAREST = 10_000.0
+"""What a machine may cost an hour, in any currency."""
 PROCESS = 0.55 * GIGABYTE
 """Of a process that has loaded what trains and asks models; measured on Linux, CPU."""
 NUMBER = 4.0
@@ -65,6 +67,11 @@ class Forecast:
     """Whether they rest on this machine's own work on audits of this shape."""
 
     @property
+    def accuracy(self) -> str:
+        """How near the seconds are likely to be, in words."""
+        return "within 30% on a quiet machine" if self.measured else "a rough plan"
+
+    @property
     def seconds(self) -> float:
         """Of all stages together; those that are in the store already take none."""
         return sum(stage.seconds for stage in self.stages)
@@ -84,13 +91,9 @@ class PastAudit:
     """Seconds that its stages took, of one planned on two CPU cores."""
 
 
-def past_audits(store: Store, made_elsewhere: set[str] | None = None) -> list[PastAudit]:
-    """What the newest audits took on this machine, of what was planned.
-
-    Args:
-        made_elsewhere: keys of audits that were not run here.
-    """
-    entries = [entry for entry in store.entries("audit", "point") if entry.key not in (made_elsewhere or set())]
+def past_audits(store: Store) -> list[PastAudit]:
+    """What the newest audits took on this machine, of what was planned."""
+    entries = [entry for entry in store.entries("audit", "point") if not (entry.path / SHIPPED).is_file()]
     found = (_measured(read_result(entry.path)) for entry in entries[:LOOKED_AT])
     return [one for one in found if one is not None]
 

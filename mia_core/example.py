@@ -13,15 +13,16 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mia_core import journal
 from mia_core.errors import StoreError
 from mia_core.keys import content_key, file_key
-from mia_core.report.results import AuditResult, read_result, read_table
+from mia_core.report.results import SHIPPED, AuditResult, read_result, read_table
 from mia_core.types import Progress
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Folder: what the audit is called, and in which settings it differs from example.toml."""
 INTERACTIONS = "interactions"
-MANIFEST, CLOCK, MARK = "manifest.json", "clock.json", "example.json"
+MANIFEST, CLOCK = "manifest.json", "clock.json"
 TIMED = ("seconds", "cached")
 """What of a stage depends on the clock."""
 CORES = 2
@@ -80,35 +81,58 @@ def shown() -> tuple[AuditResult, pl.DataFrame]:
     return result, scores.rename({f"score.{result.lead}": "value"})
 
 
-def install(store: Store) -> str:
+def install(store: Store, left_out: Collection[str] = ()) -> str:
     """Puts the shipped audits into a store, where they are not there yet, and returns the key of the one to open.
 
-    They are ordinary audits from then on, older than any that is run here.
+    They are ordinary audits from then on, older than any that is run here. The log says when they came.
 
+    Args:
+        left_out: keys of audits that stay away.
     Raises:
-        StoreError: a shipped file is damaged.
+        StoreError: a shipped file is damaged, or the log cannot be written.
     """
     shipped = manifest()
     mark = json.dumps({"digest": shipped.digest})
-    missing = [name for name, key in shipped.audits.items() if not _is_current(store, key, mark)]
+    wanted = {name: key for name, key in shipped.audits.items() if key not in left_out}
+    missing = [name for name, key in wanted.items() if not _is_current(store, key, mark)]
     if not missing and store.find(shipped.interactions) is not None:
         return next(iter(shipped.audits.values()))
     if damaged := differing(shipped.files, FOLDER):
         raise StoreError(f"assets/example: {damaged[0]!r} is damaged; fetch it anew, or run 'example --make'")
     clock = json.loads((FOLDER / CLOCK).read_text(encoding="utf-8"))
+    journal.note(store.home, "example opened", keys=sorted(shipped.audits[name] for name in missing))
     store.build(shipped.interactions, "interactions", lambda folder: _copy(FOLDER / INTERACTIONS, folder), keep=True)
     for name in missing:
         store.remove(shipped.audits[name])
 
         def write(folder: Path, name: str = name) -> None:
             _copy(FOLDER / name, folder)
-            (folder / MARK).write_text(mark, encoding="utf-8")
+            (folder / SHIPPED).write_text(mark, encoding="utf-8")
             path = folder / "result.json"
             path.write_text(_with_clock(path.read_text(encoding="utf-8"), clock[name]), encoding="utf-8")
 
         created = str(clock[name]["created"])
         store.build(shipped.audits[name], "audit", write, name=VARIANTS[name][0], keep=True, created=created)
     return next(iter(shipped.audits.values()))
+
+
+def install_where_new(store: Store, key: str) -> bool:
+    """Puts the shipped audits into a store because an address names one of them, but none that was there before and is gone.
+
+    From what was removed on purpose nobody comes back, and no erased person does, unless somebody asks for it: `install`.
+
+    Returns:
+        whether the audit of this key is in the store.
+    """
+    gone = {one for one in audit_keys() if not store.holds(one)}
+    if key in gone:
+        # Whatever came, was looked at or went stands in the log.
+        told = [about for event in journal.read(store.home) for about in event.about.values()]
+        gone &= {str(one) for about in told for one in (about if isinstance(about, list) else [about])}
+    if key in gone:
+        return False
+    install(store, gone)
+    return True
 
 
 def differing(files: dict[str, str], folder: Path) -> list[str]:
@@ -182,7 +206,7 @@ def _is_current(store: Store, key: str, mark: str) -> bool:
     folder = store.find(key)
     if folder is None:
         return False
-    path = folder / MARK
+    path = folder / SHIPPED
     return not path.is_file() or path.read_text(encoding="utf-8") == mark
 
 
@@ -190,7 +214,7 @@ def _copy(source: Path, folder: Path) -> None:
     """The files of an artifact, without what its store noted."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.iterdir()):
-        if path.name not in ("artifact.json", MARK):
+        if path.name not in ("artifact.json", SHIPPED):
             shutil.copyfile(path, folder / path.name)
 
 

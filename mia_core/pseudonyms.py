@@ -9,6 +9,7 @@ to another.
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from mia_core.jobs.queue import Queue
 from mia_core.keys import content_key
 from mia_core.report.finished import pseudonym
 from mia_core.report.removal import remove_audit
-from mia_core.report.results import read_result
+from mia_core.report.results import SHIPPED, read_result
 from mia_core.report.wording import PSEUDONYMISED
 from mia_core.seal import pseudonym_key
 from mia_core.store import Store
@@ -68,6 +69,8 @@ def pseudonymise(store: Store, key: str) -> Pseudonymised:
 
     def write(folder: Path) -> None:
         paths = [path for path in sorted(entry.path.glob("*.parquet")) if path.stem not in TELLING]
+        for path in entry.path.glob(SHIPPED):
+            shutil.copyfile(path, folder / path.name)
         changed.write(folder, {path.stem: _renamed(parquet.read(path), secret, key) for path in paths})
 
     store.build(new, entry.kind, write, name=entry.name, keep=True, created=entry.created)

@@ -9,8 +9,7 @@ import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from mia_core import example
-from mia_core.capacity import GIGABYTE, Forecast, PastAudit, forecast, memory, past_audits
+from mia_core.capacity import DEAREST, GIGABYTE, Forecast, PastAudit, forecast, memory, past_audits
 from mia_core.data import library
 from mia_core.data.interactions import Interactions
 from mia_core.data.sessions import sessions
@@ -255,8 +254,9 @@ def launch(document: dict[str, Any], summary: dict[str, Any], cost: DeltaGenerat
         return None
     with cost:
         show_cost(experiment, summary, "form")
+    found = expected(experiment, summary)
     st.markdown(
-        f"Likely to take **{run_status.duration(expected(experiment, summary).seconds)}** here. It runs in the background."
+        f"Likely to take **{run_status.duration(found.seconds)}** here ({found.accuracy}). It runs in the background."
     )
     if st.button("Launch the audit", type="primary", icon=":material/play_arrow:", key="launch"):
         start(experiment)
@@ -274,7 +274,7 @@ def start(experiment: Experiment) -> None:
 @st.cache_data(show_spinner=False, max_entries=20)
 def measured_audits(home: Path, finished: list[str]) -> list[PastAudit]:
     """What audits took on this machine; the keys of finished ones tell one state of the store from another."""
-    return past_audits(frame.store(), set(example.audit_keys()))
+    return past_audits(frame.store())
 
 
 def expected(experiment: Experiment, summary: dict[str, Any]) -> Forecast:
@@ -298,15 +298,18 @@ def show_cost(experiment: Experiment, summary: dict[str, Any], where: str) -> No
     )
     with details.popover("What takes the time", width="stretch"):
         price = st.number_input(
-            "Price of this machine for an hour", 0.0, value=0.0, key=f"price_{where}", help="In any currency; 0: none."
+            "Price of this machine for an hour", 0.0, DEAREST, 0.0, key=f"price_{where}", help="In any currency."
         )
         longest = sorted(found.stages, key=lambda stage: -stage.seconds)
-        rows = [{"Stage": stage.name, "Seconds": round(stage.seconds, 1)} for stage in longest]
+        # Seconds first: on a narrow screen the rest is cut off.
+        rows = [{"Seconds": round(stage.seconds), "Stage": stage.name} for stage in longest]
+        money = f", about **{found.money(price):,.2f}** in money" if price else ""
+        st.markdown(f"All stages: **{run_status.duration(found.seconds)}**{money}")
         st.dataframe(pl.DataFrame(rows), hide_index=True)
         st.caption(f"{found.basis} Stages that are in the store already take no time.")
-    money = f", about **{found.money(price):,.2f}** in money" if price else ""
     words.markdown(
-        f":material/timer: Likely to take **{run_status.duration(found.seconds)}** as it is now{money}, and {size}."
+        f":material/timer: Likely to take **{run_status.duration(found.seconds)}** as it is now ({found.accuracy}){money}, and "
+        f"{size}."
     )
     if not needed.enough:
         st.warning(

@@ -162,7 +162,7 @@ def _show_job(job: Job) -> None:
 def _show_audit(entry: Entry) -> None:
     with st.container(border=True):
         name, when, way = st.columns([5, 3, 2], vertical_alignment="center")
-        name.text(entry.name)
+        name.text(frame.name_of(entry))
         when.caption(f"{minute(entry.created)} UTC")
         with way:
             frame.link("results", "Results", None, audit=entry.key)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -95,6 +96,26 @@ def test_list_shows_each_audit_with_its_leading_figure(saved: AuditResult, run: 
     assert "ab1200000000" in ran.out
     assert "Tiny audit" in ran.out
     assert f"{auc.value:.3f}" in ran.out
+
+
+def test_list_tells_an_audit_from_what_is_left_of_it_after_an_erasure(
+    saved: AuditResult, save_audit: Callable[..., AuditResult], run: Callable[..., Ran]
+) -> None:
+    save_audit(dataclasses.replace(saved, key="cd34" + "0" * 60, erased=1))
+    by_key = {line.split()[0]: line for line in run("list").out.splitlines() if "Tiny audit" in line}
+    assert "(one person erased since)" in by_key["cd3400000000"]
+    assert "erased" not in by_key["ab1200000000"]
+
+
+def test_whoever_says_no_reads_that_nothing_happened(
+    saved: AuditResult, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command, said in (("pseudonymise", "Nothing was changed."), ("remove", "Nothing was deleted.")):
+        monkeypatch.setattr("typer.confirm", lambda question: False)
+        ran = run(command, saved.key)
+        assert ran.code == 130
+        assert ran.err == f"{said}\n"
+    assert saved.key[:12] in run("list").out
 
 
 def test_report_shows_headline_figures_quality_and_notes(
@@ -406,10 +427,17 @@ def test_a_plan_tells_time_memory_and_money_before_anything_is_launched(
     assert told.code == 0, told.err
     for words in ("Train the audited model (target)", "All stages", "was measured to do", "Memory: about"):
         assert words in told.out
-    seconds = sum(float(figure) for figure in re.findall(r"(\d+\.\d) *$", told.out, re.MULTILINE))
+    *stages, seconds = map(float, re.findall(r"(\d+) *$", told.out, re.MULTILINE))
+    assert seconds == pytest.approx(sum(stages), abs=len(stages))
+    assert "within 30% on a quiet machine" in told.out
     money = float(told.out.partition("Money: about ")[2].split()[0])
     # At one a second a plan costs its seconds, which the table rounds.
     assert money == pytest.approx(seconds, abs=1.0)
+    for price in ("inf", "nan", "1e308", "-1"):
+        refused = run("plan", config, f"--price={price}")
+        assert refused.code == 2
+        assert "--price" in refused.err
+        assert "from 0 to 10,000" in refused.err
     again = run("plan", config, "--device", "cpu", "--threads", "1", "--set", "target.training.epochs=1000")
     assert "Money" not in again.out
     assert again.out != told.out

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from mia_core import example
+from mia_core import example, journal
+from mia_core.capacity import past_audits
+from mia_core.erasing import erase
 from mia_core.errors import StoreError
 from mia_core.keys import file_key
+from mia_core.pseudonyms import pseudonymise
 from mia_core.report.lookup import lookup_user
-from mia_core.report.results import read_result, read_table
+from mia_core.report.removal import remove_audit
+from mia_core.report.results import SHIPPED, read_result, read_table
 from mia_core.store import Store
 from mia_core.types import Silent
 
@@ -87,18 +91,54 @@ def test_an_outdated_example_is_replaced_and_an_own_audit_is_not(store: Store) -
     key = example.install(store)
     folder = store.find(key)
     assert folder is not None
-    (folder / example.MARK).write_text(json.dumps({"digest": "of an earlier version"}))
+    (folder / SHIPPED).write_text(json.dumps({"digest": "of an earlier version"}))
     (folder / "users.parquet").unlink()
     example.install(store)
     assert (folder / "users.parquet").is_file()
 
     def own(copy: Path) -> None:
-        (copy / example.MARK).unlink()
+        (copy / SHIPPED).unlink()
         (copy / "mine.txt").write_text("as somebody ran it")
 
     store.alter(key, own)
     example.install(store)
     assert ((store.find(key) or Path()) / "mine.txt").is_file()
+
+
+def test_when_it_came_is_in_the_log_once(store: Store) -> None:
+    example.install(store)
+    example.install(store)
+    (came,) = journal.read(store.home)
+    assert came.what == "example opened"
+    assert came.about == {"keys": sorted(example.audit_keys())}
+
+
+def test_one_that_was_removed_comes_back_when_it_is_asked_for_alone(store: Store) -> None:
+    first, second = example.audit_keys()
+    assert example.install_where_new(store, second)
+    assert store.holds(first)
+    remove_audit(store, first)
+    assert not example.install_where_new(store, first)
+    assert example.install_where_new(store, second)
+    assert not store.holds(first)
+    example.install(store)
+    assert store.holds(first)
+    assert example.install_where_new(store, first)
+
+
+def test_nobody_who_was_erased_from_it_comes_back_and_what_is_left_was_not_run_here(store: Store) -> None:
+    first, second = example.audit_keys()
+    user = read_table(store.find(example.install(store)) or Path(), "users", ("user",))["user"][0]
+    kept = erase(store, user).kept
+    assert not example.install_where_new(store, first)
+    assert not example.install_where_new(store, second)
+    assert {entry.key for entry in store.entries("audit")} == set(kept.values())
+    assert past_audits(store) == []
+    pseudonymise(store, kept[first])
+    assert past_audits(store) == []
+    # Asked for, it comes beside what is left.
+    example.install(store)
+    assert len(store.entries("audit")) == 4
 
 
 def test_a_damaged_file_is_named(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from mia_core.cohort import judge_cohort
 from mia_core.data import library
 from mia_core.data.interactions import Interactions, validate
 from mia_core.erasing import erase
-from mia_core.errors import ConfigError, NotFound
+from mia_core.errors import Cancelled, ConfigError, NotFound
 from mia_core.jobs.queue import Queue
 from mia_core.pseudonyms import pseudonymise
 from mia_core.report.finished import read_finished
@@ -129,12 +129,21 @@ def test_the_command_asks_and_says_where_it_lies_now(store: Store, audit: AuditR
     def say(*given: str, answer: str = "") -> Any:
         return CliRunner().invoke(application, ["pseudonymise", audit.key, *given], input=answer)
 
-    assert say(answer="n\n").exit_code != 0
+    refused = say(answer="n\n")
+    assert isinstance(refused.exception, Cancelled)
+    assert str(refused.exception) == "nothing was changed"
     assert store.find(audit.key) is not None
     done = say("--yes")
     assert done.exit_code == 0, done.output
     (left,) = store.entries("audit")
     assert left.key[:12] in done.output
+    assert "1 part with real ids is deleted" in done.output
+
+
+def test_where_nothing_else_goes_nothing_is_said_of_it(saved: AuditResult) -> None:
+    done = CliRunner().invoke(application, ["pseudonymise", saved.key, "--yes"])
+    assert done.exit_code == 0, done.output
+    assert "deleted" not in done.output
 
 
 def test_each_audit_has_pseudonyms_of_its_own(

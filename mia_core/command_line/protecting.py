@@ -76,7 +76,7 @@ def erase(
     done = erase_person(store, user, models, audits)
     if done.queued:
         ensure_supervisor(store.home)
-    typer.echo("\n".join(explain_erased(done)))
+    typer.echo(printable("\n".join(explain_erased(done))))
 
 
 @application.command()
@@ -91,9 +91,9 @@ def pseudonymise(audit: Audit, yes: Annotated[bool, typer.Option("--yes", help="
     if not yes and not typer.confirm(told):
         raise Cancelled("nothing was changed")
     done = replace_ids(store, entry.key)
-    typer.echo(
-        f"Its users go by pseudonyms now, under the key {done.key[:12]}; {done.gone} parts with real ids are deleted."
-    )
+    parts = f"{done.gone} {'part' if done.gone == 1 else 'parts'} with real ids"
+    deleted = f"; {parts} {'is' if done.gone == 1 else 'are'} deleted" if done.gone else ""
+    typer.echo(f"Its users go by pseudonyms now, under the key {done.key[:12]}{deleted}.")
     for name in done.with_ids:
         typer.echo(f"The same users are still here by their ids, in {printable(name)!r}.")
 

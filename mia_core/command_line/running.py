@@ -68,7 +68,8 @@ def plan(
     data: Source = None,
     settings: Settings = None,
     price: Annotated[
-        float | None, typer.Option(min=0, metavar="MONEY", help="What this machine costs an hour, in any currency.")
+        float | None,
+        typer.Option(metavar="MONEY", help="What this machine costs an hour, in any currency, 0 to 10,000."),
     ] = None,
     device: Device = "auto",
     threads: Threads = 0,
@@ -77,16 +78,17 @@ def plan(
 
     Where no finished audit of its shape tells, this machine is measured first, in some seconds.
     """
-    from mia_core.capacity import forecast, memory, past_audits
+    from mia_core.capacity import DEAREST, forecast, memory, past_audits
     from mia_core.command_line.show_plans import show_plan
     from mia_core.data.opening import open_interactions
-    from mia_core.example import audit_keys
     from mia_core.experiment import Runtime, load_experiment
 
+    if price is not None and not 0 <= price <= DEAREST:
+        raise ConfigError(f"--price {price:g}: give what this machine costs an hour, from 0 to {DEAREST:,.0f}")
     experiment, store = load_experiment(config, overrides(data, settings)), open_store()
     runtime = Runtime(device=device, threads=threads)
     summary = open_interactions(experiment.data, experiment.seed, store).summary()
-    past = past_audits(store, set(audit_keys()))
+    past = past_audits(store)
     found = forecast(store, experiment, summary, past, runtime)
     if not found.measured and experiment.base.source != "hub":
         from mia_core.throughput import measure

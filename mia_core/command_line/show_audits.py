@@ -216,7 +216,7 @@ def show_others(console: Console, entries: Sequence[Entry]) -> None:
 
 
 def _audit_table(results: Sequence[AuditResult]) -> Table:
-    from mia_core.report.wording import minute
+    from mia_core.report.wording import erased_mark, minute
 
     table = Table(box=box.SIMPLE)
     judged = " or ".join(sorted({result.unit.many for result in results}, reverse=True)).capitalize()
@@ -224,8 +224,8 @@ def _audit_table(results: Sequence[AuditResult]) -> Table:
         table.add_column(name, justify="right" if name in (judged, "AUC") else "left")
     for result in results:
         auc = result.metric(result.lead, "auc")
-        made = minute(result.created)
-        row = (result.key[:KEY_SHOWN], printable(result.name), made, f"{sum(result.roles.values()):,}", result.lead)
+        made, name = minute(result.created), printable(result.name) + erased_mark(result.erased)
+        row = (result.key[:KEY_SHOWN], name, made, f"{sum(result.roles.values()):,}", result.lead)
         table.add_row(*(Text(cell) for cell in row), _cell(auc))
     return table
 

@@ -18,9 +18,10 @@ def show_plan(console: Console, experiment: Experiment, found: Forecast, memory:
     table.add_column("Stage")
     table.add_column("Seconds", justify="right")
     for stage in found.stages:
-        table.add_row(stage.name, f"{stage.seconds:,.1f}")
+        table.add_row(stage.name, f"{stage.seconds:,.0f}")
     table.add_row("All stages", f"{found.seconds:,.0f}", style="bold")
     console.print(table)
+    console.print(f"Likely to take that long, {found.accuracy}.")
     console.print(found.basis, style="dim")
     console.print("Stages that are in the store already take no time.", style="dim")
     if memory.needed is None:

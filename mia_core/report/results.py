@@ -23,6 +23,8 @@ RESULTS = (*AUDITS, "study", "defenses", "forgetting")
 ROWS_TOGETHER = 50_000
 """Rows of one group of a Parquet file: whoever reads a few rows of a sorted table reads the groups they are in."""
 
+SHIPPED = "example.json"
+"""Lies beside the result of an audit that came with the program, and of what was made of it: it was not run on this machine."""
 CHANGES = ("erased", "pseudonyms_of")
 """Fields of a result that say how it was changed since it was computed; one that was not changed says nothing of them."""
 

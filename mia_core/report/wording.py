@@ -770,6 +770,11 @@ def erased_sentence(persons: int) -> str:
     )
 
 
+def erased_mark(persons: int) -> str:
+    """What stands behind a result's name after somebody was erased: the one with them may have the same name."""
+    return f" ({'one person' if persons == 1 else f'{persons} persons'} erased since)" if persons else ""
+
+
 PSEUDONYMISED = (
     "Users go by pseudonyms here, which only the key in the home folder can trace back; a lookup takes the real id. What each of "
     "them had, and the data and models, are gone, so that no history can be looked up and nothing be left out."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +21,7 @@ from mia_core.report.inert import visible
 from mia_core.report.lookup import SHORTEST_PREFIX, told_of_loss
 from mia_core.report.repeats import Repeats, find_repeats
 from mia_core.report.results import AuditResult, read_result, read_table
-from mia_core.report.wording import erased_sentence, minute
+from mia_core.report.wording import erased_mark, erased_sentence, minute
 from mia_core.seal import SealingKey
 from mia_core.store import Entry, Store, home_folder
 from mia_core.ui.faults import explain
@@ -258,16 +259,23 @@ def has_table(key: str, name: str) -> bool:
 
 
 def chosen_audit() -> str | None:
-    """The audit that the address names, else the newest; the choice is put into the address.
+    """The audit that the address names, else the newest, or the first example; the choice is put into the address.
 
-    A point of a study is chosen on the page of studies: it is offered only where its address is open, or nothing else is there.
+    The address of an example puts it into the store, unless it was there before and is gone. A point of a study is chosen on
+    the page of studies: it is offered only where its address is open, or nothing else is there.
     """
     asked = st.query_params.get("audit", "")
-    if asked in example.audit_keys():
-        example.install(store())
+    examples = example.audit_keys()
+    gone = asked in examples and not example.install_where_new(store(), asked)
     points = store().entries("point")
     found = audits() or points
     show_losses(asked)
+    if gone:
+        st.warning(
+            "The address names an example audit that was here and was removed, or somebody was erased from it. It does not come "
+            "back by itself; opened anew it has all of its invented people again."
+        )
+        link("start", "To Start, where the example is opened", ":material/arrow_forward:")
     if not found:
         return None
     # The command line prints the beginnings of keys: these lead here, too.
@@ -277,14 +285,16 @@ def chosen_audit() -> str | None:
         found = [*(point for point in points if point.key == asked), *found]
     keys = [entry.key for entry in found]
     unknown = bool(asked) and asked not in keys
-    if unknown and not told_of_loss(store(), asked):
-        st.warning("The address names an audit that is not in this store. Choose another here, or run it again.")
+    if unknown and not gone and not told_of_loss(store(), asked):
+        st.warning("The address names an audit that is not in this store. Choose one that is.")
     names = {entry.key: label_of(entry) for entry in found}
     if len(keys) == 1 and not unknown:
         key: str | None = keys[0]
         st.text(names[keys[0]])
     else:
-        index = None if unknown else keys.index(asked or keys[0])
+        # Where nothing but examples is there, the one that Start opens comes first.
+        first = next(key for key in (*examples, *keys) if key in keys) if keys[0] in examples else keys[0]
+        index = None if unknown else keys.index(asked or first)
         key = st.selectbox(
             "Audit",
             keys,
@@ -304,9 +314,26 @@ def chosen_audit() -> str | None:
     return key
 
 
+def name_of(entry: Entry) -> str:
+    """What a finished audit is called, and whether somebody was erased from it."""
+    try:
+        return entry.name + erased_mark(_erased(str(entry.path)))
+    except OSError:
+        # It was deleted since it was listed.
+        return entry.name
+
+
 def label_of(entry: Entry) -> str:
     """A finished audit on one line: its name, when it was made, the beginning of its key."""
-    return f"{visible(entry.name)} · {minute(entry.created)} · {entry.key[:8]}"
+    return f"{visible(name_of(entry))} · {minute(entry.created)} · {entry.key[:8]}"
+
+
+# Under one key this never changes: an audit that somebody is erased from gets another.
+@lru_cache(maxsize=10_000)
+def _erased(folder: str) -> int:
+    # Few say anything of it, and the others need not be read as a whole to be named.
+    says = b'"erased"' in (Path(folder) / "result.json").read_bytes()
+    return read_result(Path(folder)).erased if says else 0
 
 
 def show_losses(asked: str = "") -> None:

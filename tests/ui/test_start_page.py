@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from mia_core import example
 from mia_core.jobs.queue import Queue
 from mia_core.report.base_rates import count_flagged
+from mia_core.report.removal import remove_audit
 from mia_core.report.results import AuditResult
 from mia_core.store import Store
 from tests.ui.test_pages import no_fault, words
@@ -50,6 +52,36 @@ def test_the_address_of_the_example_works_on_a_fresh_server(open_page: Open) -> 
     no_fault(app)
     assert "not in this store" not in words(app)
     assert app.selectbox("chosen_audit").value == example.audit_keys()[1]
+
+
+def test_an_example_that_was_removed_does_not_come_back_by_its_address(open_page: Open, store: Store) -> None:
+    example.install(store)
+    for key in example.audit_keys():
+        remove_audit(store, key)
+    app = open_page("lookup", audit=example.audit_keys()[0])
+    no_fault(app)
+    assert "does not come back by itself" in words(app)
+    assert "To Start, where the example is opened" in links(app)
+    assert "not in this store" not in words(app)
+    assert store.entries("audit") == []
+
+
+def test_of_the_examples_alone_the_one_that_start_opens_comes_first(open_page: Open, store: Store) -> None:
+    first = example.install(store)
+    assert open_page("lookup").selectbox("chosen_audit").value == first
+
+
+def test_an_audit_says_in_the_choice_that_somebody_was_erased_from_it(
+    open_page: Open, saved: AuditResult, save_audit: Callable[..., AuditResult]
+) -> None:
+    for persons, key in ((1, "1" * 64), (2, "2" * 64)):
+        save_audit(dataclasses.replace(saved, key=key, erased=persons))
+    marks = [
+        label.partition(" · ")[0].removeprefix(saved.name)
+        for label in open_page("lookup").selectbox("chosen_audit").options
+    ]
+    assert sorted(marks) == ["", " (2 persons erased since)", " (one person erased since)"]
+    assert f"{saved.name} (one person erased since)" in [text.value for text in open_page().text]
 
 
 def test_a_person_is_looked_up_in_the_newest_audit_else_in_the_example(open_page: Open, store: Store) -> None:
