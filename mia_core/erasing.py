@@ -42,16 +42,23 @@ MOST_SESSIONS = 10_000
 GONE = "(erased)"
 """Stands in a name where the person's id stood."""
 
-ONE_OF = {
-    "data sets": "data set",
-    "copies of data": "copy of data",
-    "results": "result",
-    "models": "model",
-    "intermediates": "intermediate",
-    "jobs": "job",
-    "files": "file",
-    "audits": "audit",
+MOST_NAMED = 12
+"""Of one kind, that a sentence calls by their names."""
+WORDS = {
+    "audit": ("audit", "audits"),
+    "point": ("audit of a study", "audits of a study"),
+    "placebo": ("placebo", "placebos"),
+    "study": ("study", "studies"),
+    "defenses": ("comparison of defences", "comparisons of defences"),
+    "forgetting": ("check of forgetting", "checks of forgetting"),
+    "data-set": ("data set", "data sets"),
+    "interactions": ("copy of data", "copies of data"),
+    "models": ("model", "models"),
+    "intermediates": ("intermediate file", "intermediate files"),
+    "jobs": ("job", "jobs"),
+    "files": ("upload, list or log", "uploads, lists or logs"),
 }
+"""One and several of what may be there of a person."""
 
 Models = Literal["delete", "retrain"]
 Audits = Literal["keep", "delete"]
@@ -144,7 +151,7 @@ def plan_erasing(store: Store, user: str) -> Plan:
         ConfigError: the id is empty.
     """
     if not user.strip():
-        raise ConfigError("--user is empty; give the id exactly as in the data")
+        raise ConfigError("the user id is empty; give it exactly as in the data")
     # What is damaged is set aside when it is asked for, and so gone.
     everything = [
         e for e in store.entries() if e.kind not in (*RESULTS, *library.DATA) or store.find(e.key) is not None
@@ -197,9 +204,7 @@ def erase(store: Store, user: str, models: Models = "delete", audits: Audits = "
         )
     plan = plan_erasing(store, user)
     if plan.empty:
-        raise NotFound(
-            "nothing in this home folder names this person. Ids are compared exactly: case, spaces and leading zeros count"
-        )
+        raise NotFound(" ".join(explain_plan(plan)))
     with journal.work(store.home, "erasure") as finished:
         # Read before anything goes: what is trained anew starts from the data and settings that are there now.
         anew = _experiments(store, plan) if models == "retrain" else []
@@ -240,12 +245,16 @@ def erase(store: Store, user: str, models: Models = "delete", audits: Audits = "
 def explain_plan(plan: Plan) -> list[str]:
     """What erasing takes, in plain sentences without anybody's id."""
     if plan.empty:
-        return ["Nothing in this home folder names this person."]
-    said = [f"{_counted(plan.counts())}."]
+        said = ["Nothing in this home folder names this person. Ids are compared exactly: case and blanks count."]
+        if any(one != one.strip() for one in plan.wanted.ids):
+            said.append("This id begins or ends with a blank, which reading data takes off: ask again without it.")
+        return said
+    said = [f"{_listed(plan, (*plan.results, *plan.data))}."]
     if plan.exported:
+        times = "once" if len(plan.exported) == 1 else f"{len(plan.exported)} times"
         said.append(
-            f"Reports, tables or letters of these audits were taken away before, {len(plan.exported)} times; what left the tool "
-            "cannot be erased here. The log says when each was."
+            f"Reports, tables or letters of these audits were taken away before, {times}; what left the tool cannot be erased "
+            "here. The log says when each was."
         )
     said += [f"Outside of the home folder, and so left alone: {path}" for path in plan.outside]
     return said
@@ -253,13 +262,16 @@ def explain_plan(plan: Plan) -> list[str]:
 
 def explain_erased(done: Erased) -> list[str]:
     """What was done, in plain sentences without anybody's id."""
-    searched = done.searched
-    said = [f"Erased: {_counted(done.plan.counts())}."]
-    if done.rewritten:
-        said.append(f"Written anew without the person: {_counted({'data sets': len(done.rewritten)})}.")
-    if done.kept:
-        kept = _counted({"results": len(done.kept)})
-        said.append(f"Kept in figures alone, without the person's rows, marked, and under a new key: {kept}.")
+    plan, searched = done.plan, done.searched
+    rewritten = [entry for entry in plan.data if entry.key in done.rewritten]
+    kept = [entry for entry in plan.results if entry.key in done.kept]
+    gone = [entry for entry in (*plan.results, *plan.data) if entry not in (*rewritten, *kept)]
+    parts = {
+        "Erased": _listed(plan, gone),
+        "Rewritten without the person, under a new key": _named(plan, rewritten),
+        "Rewritten in figures alone, without the person's rows, marked, and under a new key": _named(plan, kept),
+    }
+    said = [f"{what}: {which}." for what, which in parts.items() if which]
     how = (
         "cell by cell and byte by byte"
         if searched.by_bytes
@@ -275,15 +287,35 @@ def explain_erased(done: Erased) -> list[str]:
             "them to erase there, too."
         )
     if done.queued:
-        said.append(f"Queued anew, on the data without the person: {_counted({'audits': len(done.queued)})}.")
+        said.append(f"Queued anew, on the data without the person: {_several('audit', len(done.queued))}.")
     if done.not_retrained:
-        left_out = _counted({"audits": len(done.not_retrained)})
+        left_out = _several("audit", len(done.not_retrained), done.not_retrained)
         said.append(f"Not run anew, since their model was brought along or their data are gone: {left_out}.")
-    return [*said, *(f"Outside of the home folder, and so left alone: {path}" for path in done.plan.outside)]
+    return [*said, *(f"Outside of the home folder, and so left alone: {path}" for path in plan.outside)]
 
 
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {ONE_OF[kind] if count == 1 else kind}" for kind, count in counts.items() if count)
+def _listed(plan: Plan, entries: Sequence[Entry]) -> str:
+    """Results and data, and what goes with them in any case."""
+    beside = {kind: count for kind, count in plan.counts().items() if kind in WORDS}
+    return "; ".join(filter(None, (_named(plan, entries), *(_several(*one) for one in beside.items()))))
+
+
+def _named(plan: Plan, entries: Sequence[Entry]) -> str:
+    """Results and data by kind; what somebody gave a name is called by it."""
+    by_kind = {kind: [entry for entry in entries if entry.kind == kind] for kind in WORDS}
+    return "; ".join(
+        _several(kind, len(mine), [_renamed(entry.name, plan.wanted) for entry in mine if kind != "interactions"])
+        for kind, mine in by_kind.items()
+        if mine
+    )
+
+
+def _several(kind: str, count: int, names: Sequence[str] = ()) -> str:
+    """How many, and what they are called; empty if none."""
+    told = [f"'{name}'" for name in names[:MOST_NAMED] if name]
+    told += [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    called = f" ({', '.join(told)})" if told else ""
+    return f"{count} {WORDS[kind][count > 1]}{called}" if count else ""
 
 
 # What there is

@@ -36,6 +36,7 @@ PEOPLE_KEY = "journal-people.key"
 BEGINNING = "0" * 64
 """What the first line holds instead of the hash of one before."""
 MARK = re.compile(r"(\d+):([0-9a-f]{8,64})")
+EXAMPLE_MARK = "42:9f3b61c07ae25d84"
 LOCK_SECONDS = 30.0
 RESEALED, PUT_ASIDE = "log sealed anew", "log mended"
 
@@ -166,14 +167,19 @@ def read(home: Path, most: int | None = None) -> list[Event]:
 
 
 def describe(event: Event) -> str:
-    """What an event is about, on one line; keys by their first 12 digits."""
-    parts = []
+    """What an event is about, on one line: of a list the first three."""
+    return "; ".join(
+        f"{name} {', '.join(values[:3])}{' …' if len(values) > 3 else ''}" for name, values in subjects(event).items()
+    )
+
+
+def subjects(event: Event) -> dict[str, list[str]]:
+    """What an event is about, by name, whole; keys by their first 12 digits."""
+    found = {}
     for name, value in event.about.items():
         values = value if isinstance(value, list) else [value]
-        shown = [text[:12] if KEY.fullmatch(text) else text for text in map(str, values)]
-        if shown:
-            parts.append(f"{name.replace('_', ' ')} {', '.join(shown[:3])}{' …' if len(shown) > 3 else ''}")
-    return "; ".join(parts)
+        found[name.replace("_", " ")] = [text[:12] if KEY.fullmatch(text) else text for text in map(str, values)]
+    return {name: values for name, values in found.items() if values}
 
 
 def verify(home: Path, marks: tuple[str, ...] = ()) -> Verdict:
@@ -330,7 +336,10 @@ def _event(line: bytes) -> Event | None:
 def _read_mark(text: str) -> tuple[int, str]:
     found = MARK.fullmatch(text.strip().lower())
     if found is None:
-        raise ConfigError(f"{text[:80]!r} is no mark; a mark is NUMBER:HASH, as 'log --verify' prints it")
+        raise ConfigError(
+            f"{text[:80]!r} is no mark; a mark is NUMBER:HASH, such as {EXAMPLE_MARK}. A check shows it behind what it found "
+            "('Check every line' on the page Log, or 'log --verify'); leave it out if none was noted before"
+        )
     return int(found[1]), found[2]
 
 

@@ -22,16 +22,21 @@ AUDITS: dict[Audits, str] = {
 }
 
 
-def ask_whom() -> str:
-    """The id. It is kept out of the address, which a browser remembers."""
-    if asked_elsewhere := st.session_state.pop("erase_user", ""):
-        st.session_state["erased_user"] = asked_elsewhere
+def ask_whom() -> str | None:
+    """The id, as it was typed; None: nobody was asked about yet. It is kept out of the address, which a browser remembers."""
+    if "erase_user" in st.session_state or "erased_user" not in st.session_state:
+        # The page is come to anew, or its work is done: whom it was asked about before is over.
+        st.session_state["erased_user"] = st.session_state.pop("erase_user", "")
+        st.session_state.pop("erasing", None)
     with st.form("whom", border=True):
         user = st.text_input("User id", placeholder="exactly as in the data", key="erased_user")
+        st.caption("It is taken just as it is typed: case, blanks and leading zeros count.")
         asked = st.form_submit_button("See what there is", type="primary", icon=":material/search:")
     if asked:
-        st.session_state["erasing"] = user.strip()
-    return str(st.session_state.get("erasing", ""))
+        st.session_state["erasing"] = user
+        # Who was sure about somebody else is asked again.
+        st.session_state["erase_sure"] = False
+    return st.session_state.get("erasing")
 
 
 def show_plan(plan: Plan) -> None:
@@ -49,10 +54,13 @@ def show_plan(plan: Plan) -> None:
         st.caption("Weights cannot be edited: whatever rests on this person goes, and can only be trained anew.")
 
 
-def ask_how(user: str) -> None:
-    """What becomes of models and audits, and whether it is meant."""
-    models = st.radio("The models", list(MODELS), format_func=MODELS.__getitem__, key="erase_models")
-    audits = st.radio("Finished audits", list(AUDITS), format_func=AUDITS.__getitem__, key="erase_audits")
+def ask_how(user: str, plan: Plan) -> None:
+    """What becomes of models and audits, where there are any, and whether it is meant."""
+    models, audits = "delete", "keep"
+    if plan.models:
+        models = st.radio("The models", list(MODELS), format_func=MODELS.__getitem__, key="erase_models")
+    if plan.results:
+        audits = st.radio("Finished audits", list(AUDITS), format_func=AUDITS.__getitem__, key="erase_audits")
     sure = st.checkbox("Erase this person for good. Nothing brings them back.", key="erase_sure")
     if st.button("Erase", type="primary", icon=":material/person_remove:", disabled=not sure, key="erase"):
         try:
@@ -64,6 +72,7 @@ def ask_how(user: str) -> None:
         if done.queued:
             ensure_supervisor(frame.home())
         st.session_state["erased"] = explain_erased(done)
+        st.session_state["erase_user"] = ""
         st.rerun()
 
 
@@ -79,11 +88,11 @@ if said := st.session_state.pop("erased", []):
         st.text(line)
     frame.link("log", "See the log", ":material/history:")
 wanted = ask_whom()
-if wanted:
+if wanted is not None:
     try:
         found = plan_erasing(frame.store(), wanted)
         show_plan(found)
         if not found.empty:
-            ask_how(wanted)
+            ask_how(wanted, found)
     except MemberScopeError as error:
         frame.show_error(error)

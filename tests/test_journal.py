@@ -156,6 +156,14 @@ def test_a_writer_killed_at_any_step_leaves_a_log_that_goes_on(
     assert len(journal.read(home)) == written + 1
 
 
+def test_an_event_is_told_on_one_line_and_whole(tmp_path: Path) -> None:
+    keys = [f"{i}" * 64 for i in range(5)]
+    journal.note(tmp_path, "example opened", keys=keys, with_it=0, kept=[])
+    (event,) = journal.read(tmp_path)
+    assert journal.describe(event) == f"keys {'0' * 12}, {'1' * 12}, {'2' * 12} …; with it 0"
+    assert journal.subjects(event) == {"keys": [key[:12] for key in keys], "with it": ["0"]}
+
+
 def test_several_processes_keep_one_chain(home: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from mia_core import journal\n"
