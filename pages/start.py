@@ -64,7 +64,7 @@ def doors(has_example: bool) -> None:
         if st.button("Bring your data", icon=":material/upload_file:", width="stretch", key="audit_my_data"):
             frame.go("data")
     with columns[2], st.container(border=True, height="stretch"):
-        about = f"In the newest audit here: {_short(audits[0].name)}." if audits else "To begin with, in the example."
+        about = f"In the audit {_short(audits[0].name)}." if audits else "To begin with, in the example."
         prose.door("Look one person up", f"By id or by a pasted history: was this person's data used? {about}")
         if st.button(
             "Look somebody up",

@@ -191,8 +191,10 @@ def exported(make: Callable[[], bytes | str], what: str, **about: Any) -> Callab
 
 
 def audits() -> list[Entry]:
-    """Finished audits but those of studies, the newest first."""
-    return store().entries("audit")
+    """Finished audits but those of studies, the newest first; where that is an example, the one that Start opens."""
+    found, examples = store().entries("audit"), example.audit_keys()
+    first = next((entry for key in examples for entry in found if entry.key == key), None)
+    return sorted(found, key=lambda entry: entry is not first) if found and found[0].key in examples else found
 
 
 def result(key: str) -> AuditResult:
@@ -259,7 +261,7 @@ def has_table(key: str, name: str) -> bool:
 
 
 def chosen_audit() -> str | None:
-    """The audit that the address names, else the newest, or the first example; the choice is put into the address.
+    """The audit that the address names, else the first of `audits`; the choice is put into the address.
 
     The address of an example puts it into the store, unless it was there before and is gone. A point of a study is chosen on
     the page of studies: it is offered only where its address is open, or nothing else is there.
@@ -292,9 +294,7 @@ def chosen_audit() -> str | None:
         key: str | None = keys[0]
         st.text(names[keys[0]])
     else:
-        # Where nothing but examples is there, the one that Start opens comes first.
-        first = next(key for key in (*examples, *keys) if key in keys) if keys[0] in examples else keys[0]
-        index = None if unknown else keys.index(asked or first)
+        index = None if unknown else keys.index(asked or keys[0])
         key = st.selectbox(
             "Audit",
             keys,
