@@ -253,8 +253,7 @@ def launch(document: dict[str, Any], summary: dict[str, Any], cost: DeltaGenerat
         frame.show_error(error)
         return None
     with cost:
-        show_cost(experiment, summary, "form")
-    found = expected(experiment, summary)
+        found = show_cost(experiment, summary, "form")
     st.markdown(
         f"Likely to take **{run_status.duration(found.seconds)}** here ({found.accuracy}). It runs in the background."
     )
@@ -283,7 +282,7 @@ def expected(experiment: Experiment, summary: dict[str, Any]) -> Forecast:
     return forecast(frame.store(), experiment, summary, measured_audits(frame.home(), finished))
 
 
-def show_cost(experiment: Experiment, summary: dict[str, Any], where: str) -> None:
+def show_cost(experiment: Experiment, summary: dict[str, Any], where: str) -> Forecast:
     """How long the audit is likely to take as it is now, what that costs, how much memory it needs, and what takes the time.
 
     Args:
@@ -319,6 +318,7 @@ def show_cost(experiment: Experiment, summary: dict[str, Any], where: str) -> No
         )
     if not found.measured:
         _offer_to_measure(experiment, where)
+    return found
 
 
 def _offer_to_measure(experiment: Experiment, where: str) -> None:

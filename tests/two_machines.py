@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 
@@ -22,24 +23,18 @@ def two_machines() -> Iterator[Any]:
     """A cluster of two machines of one core each, with a token; this process is on the first."""
     wanted = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
     wanted |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ |= wanted
-    import ray
-    from ray.cluster_utils import Cluster
-
     small = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
-    try:
-        cluster.second = cluster.add_node(**small)
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    with patch.dict(os.environ, wanted):
+        import ray
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+        try:
+            cluster.second = cluster.add_node(**small)
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
 
 
 def second_node(cluster: Any) -> Any:

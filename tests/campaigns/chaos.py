@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import psutil
 from filelock import FileLock, Timeout
@@ -163,19 +164,13 @@ def at_home(folder: Path) -> Iterator[Path]:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True, mode=0o700)
     settings = {"MIA_HOME": str(home), "MIA_POLL_SECONDS": "0.1", "MIA_IDLE_SECONDS": "1", "OMP_NUM_THREADS": "1"}
-    earlier = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
     try:
-        yield home
+        with patch.dict(os.environ, settings):
+            yield home
     finally:
         for process in of(home):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        for name, value in earlier.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
         shutil.rmtree(home, ignore_errors=True)
 
 
