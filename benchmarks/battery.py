@@ -21,7 +21,7 @@ from mia_core.evaluate.modality import modes_of_features
 from mia_core.experiment import Experiment, Runtime, parse_experiment
 from mia_core.pipeline import audit_key, run_audit, start
 from mia_core.report.results import AuditResult, read_result, read_table
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Silent
 
 ASSET = Path(__file__).parent.parent / "assets" / "battery.json"

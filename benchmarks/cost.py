@@ -20,12 +20,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mia_core import estimate, throughput
-from mia_core.capacity import device_kind, forecast, measured_rates
+from mia_core.audit import estimate
 from mia_core.data.opening import open_interactions
 from mia_core.experiment import Experiment, Runtime, load_experiment
 from mia_core.pipeline import run_audit
-from mia_core.store import Store
+from mia_core.planning import throughput
+from mia_core.planning.capacity import device_kind, forecast, measured_rates
+from mia_core.storage.store import Store
 from mia_core.types import Silent
 
 ASSETS = Path(__file__).parents[1] / "assets"

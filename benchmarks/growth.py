@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mia_core.experiment import parse_experiment
 from mia_core.pipeline import run_audit
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 USERS = (100, 200, 400, 800, 1_600)
 

@@ -22,7 +22,7 @@ from mia_core.experiment import Experiment
 from mia_core.keys import content_key
 from mia_core.pipeline import summarise
 from mia_core.report.results import Agreement, AuditResult, Claims, Quality, StageTime
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Gate, Role
 
 LEAD = "distillation"

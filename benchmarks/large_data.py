@@ -1,10 +1,11 @@
 """Data larger than memory: seconds and peak memory of reading, splitting, profiling and thinning them.
 
     python benchmarks/large_data.py [--rows 1e8] [--users 1e6] [--format parquet]
+    python benchmarks/large_data.py --rows 2e7 --users 1e6 --observe   # and ask a small T5 about each of them
     python benchmarks/large_data.py --people 1e6   # what the Users page asks of a finished audit of so many
 
 The rows are invented: people whose histories follow one another in no order, a few items with most interactions. Each step runs
-in a process of its own with two threads, so that its memory is its own; none may take more than 4 GB.
+in a process of its own with two threads, so that its memory is its own (libraries included); none may take more than 4 GB.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from large_audit import LEAD, NAMES, write_large_audit
 from mia_core.data import library
 from mia_core.data.formats import load
 from mia_core.data.profile import profile
+from mia_core.data.prompts import audit_samples, events_by_user, prompt_writer
 from mia_core.data.split import Split, split_users
 from mia_core.data.thinning import thin
+from mia_core.experiment import Base, Prompt
 from mia_core.report import people
 from mia_core.report.results import read_result, read_table
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Role
 
 PART = 1_000_000
@@ -124,12 +127,45 @@ def make_people(store: Store, source: Path) -> str:
     return f"{int(source.name):,} users"
 
 
+def _observations(store: Store) -> Path:
+    return store.home / "observations"
+
+
+def ask(store: Store, source: Path) -> str:
+    """Puts a window of everybody into words, asks the demonstration's model about it, and writes the answers in shards."""
+    # Not above: the other steps shall not hold what only this one needs.
+    import torch
+
+    from mia_core.models.llm.loading import build_offline, train_tokenizer
+    from mia_core.observe.observations import observe_in_shards, write_shards
+
+    interactions = library.load_saved(store, _kept(store))
+    writer = prompt_writer(interactions, Prompt(history=5), [])
+    samples = audit_samples(interactions.users.to_list(), events_by_user(interactions, writer), writer, 1)
+    tokenizer = train_tokenizer(interactions.items["title"].to_list(), writer.literals, 1_000)
+    model = build_offline(Base(width=64, layers=4), tokenizer, 0, torch.device("cpu"))
+    _observations(store).mkdir()
+    write_shards(observe_in_shards(model, samples.prompts, samples.answers), _observations(store))
+    size = sum(path.stat().st_size for path in _observations(store).iterdir())
+    return f"{len(samples):,} windows of {len(samples.users):,} users, {size / 1e9:.2f} GB of observations"
+
+
+def score(store: Store, source: Path) -> str:
+    """Reads the answers and scores everybody by the loss, which is what the simplest attack does."""
+    from mia_core.observe.observations import Observations
+
+    observed = Observations.read(_observations(store))
+    scores = observed.sample_mean("log_probability")
+    return f"{len(scores):,} scores, {observed.hidden.nbytes / 1e9:.2f} GB of hidden vectors left on the disk"
+
+
 STEPS: dict[str, Callable[[Store, Path], str]] = {
     "ingest": ingest,
     "split": split,
     "profile": describe,
     "sample": sample,
 }
+OBSERVE: dict[str, Callable[[Store, Path], str]] = {"ask": ask, "score": score}
 PEOPLE: dict[str, Callable[[Store, Path], str]] = {"make": make_people, "look": look_at_people}
 
 
@@ -148,16 +184,17 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=float, default=1e8)
     parser.add_argument("--users", type=float, default=0, help="a hundredth of the rows by default")
+    parser.add_argument("--observe", action="store_true", help="ask a model about everybody, too")
     parser.add_argument("--people", type=float, help="users of a finished audit, instead")
     parser.add_argument("--format", choices=("parquet", "csv"), default="parquet")
     parser.add_argument("--folder", type=Path, help="for the files; a temporary one by default")
-    parser.add_argument("--step", choices=[*STEPS, *PEOPLE], help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=[*STEPS, *OBSERVE, *PEOPLE], help=argparse.SUPPRESS)
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--source", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
         started = time.perf_counter()
-        told = (STEPS | PEOPLE)[arguments.step](Store(arguments.home), arguments.source)
+        told = (STEPS | OBSERVE | PEOPLE)[arguments.step](Store(arguments.home), arguments.source)
         seconds = time.perf_counter() - started
         gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
         figures = {"seconds": seconds, "computing": time.process_time(), "gigabytes": gigabytes}
@@ -168,7 +205,10 @@ def main() -> int:
         if arguments.people:
             source, steps = Path(folder) / f"{int(arguments.people)}", list(PEOPLE)
         else:
-            source, steps = Path(folder) / f"large.{arguments.format}", list(STEPS)
+            source, steps = (
+                Path(folder) / f"large.{arguments.format}",
+                [*STEPS, *(OBSERVE if arguments.observe else ())],
+            )
             generate(source, int(arguments.rows), int(arguments.users or arguments.rows / 100))
             print(
                 f"{int(arguments.rows):,} rows, {source.stat().st_size / 1e9:.2f} GB of {arguments.format}", flush=True

@@ -15,7 +15,7 @@ from typing import Any
 from mia_core.experiment import Experiment, parse_experiment
 from mia_core.pipeline import run_audit
 from mia_core.report.results import AuditResult
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "ml-latest-small": {"base": {"family": "t5"}, "prompt": {"history": 8, "windows": 3}},

@@ -25,7 +25,7 @@ from large_audit import write_large_audit
 from playwright.sync_api import Page, sync_playwright
 
 from mia_core.report.results import read_table
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium-headless-shell")

@@ -29,7 +29,7 @@ from surface import ARGUMENTS, CHROMIUM, ROOT, SETTLED, start_app
 from mia_core.experiment import Runtime, parse_experiment
 from mia_core.jobs.queue import Queue
 from mia_core.jobs.supervisor import ensure_supervisor
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 PEOPLE, USERS = int(os.environ.get("PEOPLE", "10")), 2_000
 BETWEEN_CLICKS = tuple(float(value) for value in os.environ.get("BETWEEN_CLICKS", "8 16").split())

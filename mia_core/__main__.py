@@ -9,17 +9,17 @@ from pathlib import Path
 
 import typer
 
-from mia_core import journal
 from mia_core.command_line import inspecting, keeping, protecting, running
 from mia_core.command_line.application import application
 from mia_core.command_line.show_audits import printable
 from mia_core.errors import Cancelled, MemberScopeError
+from mia_core.storage import journal
 
 __all__ = ["application", "inspecting", "keeping", "main", "protecting", "running"]
 
 
 def main() -> None:
-    """Runs a command. Exit codes: 0 done, 1 a fault of ours, 2 to 6 what the user can mend (see `errors`), 130 stopped."""
+    """Runs a command. Exit codes: 0 done, 1 a fault of ours, 2 to 8 what the user can mend (see `errors`), 130 stopped."""
     journal.by_way_of("command line")
     try:
         application()
@@ -37,7 +37,7 @@ def main() -> None:
 
 def _note(error: Exception) -> str:
     """Notes where a fault happened and says where to look. The error's own text may hold somebody's data: it stays out."""
-    from mia_core.store import home_folder
+    from mia_core.storage.store import home_folder
 
     try:
         path = home_folder() / "logs" / "command-line.log"

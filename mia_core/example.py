@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mia_core import journal
 from mia_core.errors import StoreError
 from mia_core.keys import content_key, file_key
 from mia_core.report.results import SHIPPED, AuditResult, read_result, read_table
+from mia_core.storage import journal
 from mia_core.types import Progress
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from mia_core.store import Store
+    from mia_core.storage.store import Store
 
 FOLDER = Path(__file__).parent.parent / "assets" / "example"
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -145,7 +145,7 @@ def make(folder: Path, progress: Progress) -> Manifest:
     # Opening an example must not wait for what making one needs.
     from mia_core.experiment import Runtime, load_experiment
     from mia_core.pipeline import run_audit
-    from mia_core.store import Store
+    from mia_core.storage.store import Store
 
     audits, clock, kept = {}, {}, ""
     with tempfile.TemporaryDirectory(prefix="memberscope-example-") as home, _on_cores(CORES):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mia_core.errors import ConfigError, LimitReached
 
 MINUTE = 60.0
-MEGABYTE = 2**20
+MEGABYTE, GIGABYTE = 2**20, 2**30
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ JOBS = Limit("MIA_MOST_JOBS", 50)
 """Jobs of one owner that wait or run."""
 UPLOADED = Limit("MIA_MOST_UPLOADED_MB", 2_000)
 """Megabytes that one owner has uploaded and not yet saved or taken away."""
+KEPT = Limit("MIA_MOST_KEPT_GB", 200)
+"""Gigabytes that one owner's data, models and results take before no more are made."""
+AT_ONCE = Limit("MIA_JOBS_AT_ONCE", 1)
+"""Jobs that run at once on the machine, whoever they belong to."""
 LOOKUPS = Limit("MIA_LOOKUPS_PER_MINUTE", 60)
 """People whom one owner looks up in a minute."""
 
@@ -77,6 +81,22 @@ def check_uploads(kept: int, arriving: int) -> None:
             f"{kept / MEGABYTE:,.0f} MB of uploads were not saved as data sets yet; with another {arriving / MEGABYTE:,.0f} MB "
             f"they would pass the limit of {UPLOADED.most:,} MB. Save or take away what lies there, or ask whoever runs the "
             f"server to raise {UPLOADED.variable}"
+        )
+
+
+def check_kept(size: int) -> None:
+    """Refuses to make more where what there is takes too much.
+
+    Args:
+        size: bytes of everything that is kept.
+    Raises:
+        LimitReached: what the limit is and what to do.
+    """
+    if KEPT.passed_by(size / GIGABYTE):
+        raise LimitReached(
+            f"data, models and results take {size / GIGABYTE:,.1f} GB, and {KEPT.most:,} GB is the limit; delete audits or data "
+            "sets that are no longer needed (the pages Results and Data, or the command retention), or ask whoever runs the "
+            f"server to raise {KEPT.variable}"
         )
 
 

@@ -16,24 +16,28 @@ import polars as pl
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
-from mia_core import estimate
 from mia_core.attacks.catalogue import ATTACKS, GROUPS, configured
 from mia_core.attacks.contract import is_transductive, out_of_fold_scores
 from mia_core.attacks.evidence import Evidence, Known
 from mia_core.attacks.fused import hidden, scalars
 from mia_core.attacks.sets import share_used
-from mia_core.claims import judge_gates, list_bound, make_claims, placebo_experiment, with_names
+from mia_core.audit import estimate
+from mia_core.audit.claims import judge_gates, list_bound, make_claims, placebo_experiment, with_names
+from mia_core.audit.errands import others
+from mia_core.audit.exposures import exposures_of
+from mia_core.audit.gathering import gather, possible, train
+from mia_core.audit.single_interactions import interaction_figures
+from mia_core.audit.stages import VERSION, Model, Run
+from mia_core.audit.traces import map_table, token_table, training_table
 from mia_core.data.interactions import Interactions
 from mia_core.data.opening import open_interactions
-from mia_core.errands import others
 from mia_core.errors import NotFound
 from mia_core.evaluate.calibration import mondrian_p_values, p_values, strata
 from mia_core.evaluate.intervals import auc_interval, mean_interval
 from mia_core.evaluate.metrics import attack_metrics, best_threshold, roc_table
 from mia_core.experiment import Data, Experiment, Runtime, parse_experiment
-from mia_core.exposures import exposures_of
-from mia_core.gathering import gather, possible, train
 from mia_core.keys import content_key, file_key
+from mia_core.machines.tasks import for_tasks, in_background, spare_cores
 from mia_core.models.device import choose_device, device_name, resolve_precision, use_threads
 from mia_core.models.llm.distillation import agreement
 from mia_core.models.ranking import (
@@ -48,11 +52,7 @@ from mia_core.models.ranking import (
 )
 from mia_core.report.results import Agreement, AttackSummary, AuditResult, Promise, Quality, read_result
 from mia_core.seeds import derive_seed, generator
-from mia_core.single_interactions import interaction_figures
-from mia_core.stages import VERSION, Model, Run
-from mia_core.store import Store
-from mia_core.tasks import for_tasks, in_background, spare_cores
-from mia_core.traces import map_table, token_table, training_table
+from mia_core.storage.store import Store
 from mia_core.types import SESSION, UNITS, USER, Metric, Progress, Role, Silent, Unit
 
 SHOWN_MODELS = ("target", "base", "leaking", "self_prompted")

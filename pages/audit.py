@@ -9,7 +9,6 @@ import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from mia_core.capacity import DEAREST, GIGABYTE, Forecast, PastAudit, forecast, memory, past_audits
 from mia_core.data import library
 from mia_core.data.interactions import Interactions
 from mia_core.data.sessions import sessions
@@ -25,6 +24,7 @@ from mia_core.experiment import (
     read_experiment,
     to_toml,
 )
+from mia_core.planning.capacity import DEAREST, GIGABYTE, Forecast, PastAudit, forecast, memory, past_audits
 from mia_core.ui import forms, frame, run_status, uploads
 from mia_core.ui.attack_choice import WANTED, choose_attacks
 from mia_core.ui.defense_choice import choose_defenses

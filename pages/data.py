@@ -18,7 +18,7 @@ from mia_core.data.prompts import PROMPT_STYLES
 from mia_core.data.split import FEWEST_USERS
 from mia_core.errors import DataError, MemberScopeError, shortened
 from mia_core.experiment import Columns, Experiment, Prompt, Synthetic
-from mia_core.limits import UPLOADED
+from mia_core.limits import UPLOADED, check_kept
 from mia_core.report.removal import remove_data_set
 from mia_core.report.wording import minute
 from mia_core.ui import charts, data_charts, forms, frame, uploads
@@ -304,6 +304,7 @@ def save(source: Source, columns: Columns | None) -> None:
     if right.button(
         "Save and go on", type="primary", icon=":material/arrow_forward:", width="stretch", key="save_data"
     ):
+        check_kept(frame.store().size)
         key = library.save(frame.store(), interactions_of(*source.read_as(columns)), name.strip() or "Data")
         frame.note("data set saved", key=key)
         uploads.forget()

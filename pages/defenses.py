@@ -9,12 +9,12 @@ from pathlib import Path
 import polars as pl
 import streamlit as st
 
-from mia_core import estimate
-from mia_core.defending import Tried, parse_defending, refused_of_panel, study_of
+from mia_core.audit import estimate
 from mia_core.defenses.catalogue import DEFENSES
 from mia_core.defenses.training import DpSgd
 from mia_core.errors import MemberScopeError, NotFound
 from mia_core.experiment import Experiment, parse_experiment
+from mia_core.machines.tasks import spare_cores
 from mia_core.report.defending import (
     TRADE_FIGURES,
     DefenseResult,
@@ -28,7 +28,7 @@ from mia_core.report.defending import (
 )
 from mia_core.report.removal import remove_defenses
 from mia_core.report.results import AuditResult
-from mia_core.tasks import spare_cores
+from mia_core.studies.defending import Tried, parse_defending, refused_of_panel, study_of
 from mia_core.ui import frame, run_status, trade_charts
 from mia_core.ui.twin import readable, show_chart
 

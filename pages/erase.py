@@ -7,14 +7,14 @@ from typing import cast
 import polars as pl
 import streamlit as st
 
-from mia_core.erasing import Audits, Models, Plan, erase, explain_erased, explain_plan, plan_erasing
+from mia_core.data_rights.erasing import Audits, Models, Plan, erase, explain_erased, explain_plan, plan_erasing
 from mia_core.errors import MemberScopeError
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.ui import frame
 
 MODELS: dict[Models, str] = {
     "delete": "Delete them, with what rests on them",
-    "retrain": "Delete them, and run their audits anew without the person",
+    "retrain": "Delete them, and compute anew without the person what was computed with them",
 }
 AUDITS: dict[Audits, str] = {
     "keep": "Keep them in figures alone, marked, without the person's rows",

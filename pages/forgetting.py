@@ -11,7 +11,6 @@ import polars as pl
 import streamlit as st
 
 from mia_core.errors import ConfigError, NotFound
-from mia_core.forgetting import FEWEST_SEEDS, parse_forgetting
 from mia_core.report.forgetting import (
     VERDICT_TITLES,
     ForgettingResult,
@@ -22,6 +21,7 @@ from mia_core.report.forgetting import (
 )
 from mia_core.report.removal import remove_forgetting
 from mia_core.report.results import AuditResult
+from mia_core.studies.forgetting import FEWEST_SEEDS, parse_forgetting
 from mia_core.ui import forgetting_charts, frame, run_status
 from mia_core.ui.twin import readable, show_chart
 

@@ -6,10 +6,10 @@ import json
 
 import streamlit as st
 
-from mia_core.cohort import FEWEST_LISTED, cohort_document, judge_cohort
 from mia_core.data.split import lines_of
 from mia_core.report.results import AuditResult, CohortResult
 from mia_core.report.wording import cohort_limits, explain_cohort, format_p, use_of
+from mia_core.studies.cohort import FEWEST_LISTED, cohort_document, judge_cohort
 from mia_core.types import Unit
 from mia_core.ui import frame
 

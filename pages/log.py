@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import polars as pl
 import streamlit as st
 
-from mia_core import journal
-from mia_core.journal import Event
+from mia_core.storage import journal
+from mia_core.storage.journal import Event
 from mia_core.ui import frame, prose
 
 MOST = 1_000

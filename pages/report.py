@@ -12,7 +12,7 @@ from mia_core.report.finished import Annex, Finished, read_finished
 from mia_core.report.html import as_html
 from mia_core.report.package import CONTENTS, NAMED, OF_USERS, exported, sealed_package
 from mia_core.report.results import AuditResult
-from mia_core.seal import SealingKey, in_groups
+from mia_core.storage.seal import SealingKey, in_groups
 from mia_core.ui import frame
 
 ANNEXES: dict[Annex, str] = {"none": "Nobody", "pseudonyms": "By pseudonyms", "ids": "By real ids"}

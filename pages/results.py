@@ -8,8 +8,8 @@ import polars as pl
 import streamlit as st
 
 from mia_core.attacks.contract import NO_EVIDENCE
+from mia_core.data_rights.pseudonyms import pseudonymise
 from mia_core.defenses.catalogue import DEFENSES
-from mia_core.pseudonyms import pseudonymise
 from mia_core.report.follow_ups import follow_ups
 from mia_core.report.protocols import ServedBothWays, both_ways, explain_both_ways
 from mia_core.report.removal import remove_audit

@@ -10,7 +10,7 @@ from mia_core.experiment import Experiment, load_experiment
 from mia_core.jobs.queue import Job
 from mia_core.report.results import AuditResult
 from mia_core.report.wording import headline, minute
-from mia_core.store import Entry
+from mia_core.storage.store import Entry
 from mia_core.ui import charts, frame, prose, run_status
 from mia_core.ui.twin import shares, show_chart
 

@@ -11,11 +11,12 @@ from typing import Any, Literal, get_args, get_origin
 import polars as pl
 import streamlit as st
 
-from mia_core import estimate
+from mia_core.audit import estimate
 from mia_core.data import library
 from mia_core.data.interactions import Interactions
 from mia_core.errors import ConfigError, NotFound
 from mia_core.experiment import Experiment, Section
+from mia_core.machines.tasks import spare_cores
 from mia_core.report.studies import (
     STUDY_TABLES,
     StudyResult,
@@ -26,8 +27,7 @@ from mia_core.report.studies import (
     read_study_table,
     study_document,
 )
-from mia_core.study import Study, load_study, parse_study, presets, to_toml
-from mia_core.tasks import spare_cores
+from mia_core.studies.study import Study, load_study, parse_study, presets, to_toml
 from mia_core.ui import forms, frame, run_status, study_charts
 from mia_core.ui.model_choice import FAMILIES, SEQUENCE_FAMILIES
 from mia_core.ui.twin import readable, show_chart

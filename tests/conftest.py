@@ -14,7 +14,7 @@ from mia_core.evaluate.calibration import p_values
 from mia_core.evaluate.metrics import attack_metrics, best_threshold, roc_table
 from mia_core.experiment import Experiment
 from mia_core.report.results import Agreement, AttackSummary, AuditResult, Quality, StageTime
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Role
 
 # Two workers share the cores; threads that wait for one another would slow both down many times.
@@ -24,13 +24,13 @@ LONGEST_FIRST = (
     "ui/test_browser",
     "ui/test_uploads",
     "test_pipeline",
-    "test_defending",
-    "test_forgetting",
-    "test_study",
+    "studies/test_defending",
+    "studies/test_forgetting",
+    "studies/test_study",
     "ui/test_accessibility",
     "ui/test_hostile_strings",
     "ui/test_sign_in",
-    "test_exposures",
+    "audit/test_exposures",
     "models/",
     "attacks/",
     "test_command_line",

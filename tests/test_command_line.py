@@ -19,7 +19,7 @@ import pytest
 from mia_core import __main__ as command_line
 from mia_core import __version__
 from mia_core.report.results import AuditResult
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 ROOT = Path(__file__).parent.parent
 TINY = """
@@ -324,7 +324,7 @@ def test_an_audit_is_repeated_with_two_more_seeds_and_its_report_says_how_far_ch
     store: Store, run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Processes of their own would take longer than the audits.
-    monkeypatch.setattr("mia_core.study.spare_cores", lambda: 0)
+    monkeypatch.setattr("mia_core.studies.study.spare_cores", lambda: 0)
     config = tmp_path / "tiny.toml"
     config.write_text(TINY.replace("ranked_users = 0", "ranked_users = 0\nplacebo = false"))
     alone = run("audit", config)
@@ -420,7 +420,7 @@ def test_a_plan_tells_time_memory_and_money_before_anything_is_launched(
     run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MIA_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("mia_core.throughput.LONG_ENOUGH", 0.05)
+    monkeypatch.setattr("mia_core.planning.throughput.LONG_ENOUGH", 0.05)
     config = tmp_path / "tiny.toml"
     config.write_text(TINY)
     told = run("plan", config, "--price", "3600", "--device", "cpu", "--threads", "1")

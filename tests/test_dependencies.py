@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def needs(package: str) -> set[str]:
     requirements = [Requirement(text) for text in importlib.metadata.requires(package) or []]
     wanted = [need for need in requirements if need.marker is None or need.marker.evaluate({"extra": ""})]
     return {canonicalize_name(need.name) for need in wanted}
+
+
+def test_what_is_pinned_is_declared_and_its_licence_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {canonicalize_name(Requirement(text).name) for text in project["dependencies"]} == required().keys()
+    notices = (ROOT / "THIRD_PARTY_NOTICES.md").read_text(encoding="utf-8")
+    assert [name for name in required() if f"| {name} |" not in notices] == []
 
 
 def test_both_locks_hold_the_same_torch() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from mia_core.errors import ConfigError, LimitReached
 from mia_core.jobs.queue import Queue
-from mia_core.limits import JOBS, LOOKUPS, UPLOADED, Turnstile, check_uploads
+from mia_core.limits import JOBS, KEPT, LOOKUPS, UPLOADED, Turnstile, check_uploads
+from mia_core.storage.store import Store
 
 
 def test_more_jobs_than_an_owner_may_have_wait_for_nobody_elses(
@@ -24,6 +25,23 @@ def test_more_jobs_than_an_owner_may_have_wait_for_nobody_elses(
     assert yours.submit("audit", "third", {"seed": 3}).state == "queued"
     mine.cancel(first.id)
     assert mine.submit("audit", "third", {"seed": 3}).state == "queued"
+
+
+def test_who_keeps_too_much_begins_nothing_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEPT.variable, "1")
+    mine, yours = Store(tmp_path / "mine"), Store(tmp_path / "yours")
+
+    def large(folder: Path) -> None:
+        # Larger than the limit, without taking the room.
+        with (folder / "weights.bin").open("wb") as file:
+            file.truncate(2**30 + 1)
+
+    mine.build("a" * 64, "model", large)
+    with pytest.raises(LimitReached, match=f"take 1.0 GB, and 1 GB is the limit.*{KEPT.variable}"):
+        Queue(mine.home).submit("audit", "one more", {})
+    assert Queue(yours.home).submit("audit", "one more", {}).state == "queued"
+    mine.remove("a" * 64)
+    assert Queue(mine.home).submit("audit", "one more", {}).state == "queued"
 
 
 def test_lookups_are_counted_by_the_minute_and_by_owner(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from mia_core import parquet
 from mia_core.data import library, synthetic
 from mia_core.experiment import Synthetic
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 
 @pytest.mark.parametrize("name", ["a[b]*c", "**", "what?", "user=3"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from mia_core import estimate
+from mia_core.audit import estimate
 from mia_core.data import library
 from mia_core.data.prompts import audit_samples, events_by_user, prompt_writer
 from mia_core.data.split import Split
@@ -19,14 +19,14 @@ from mia_core.data.synthetic import generate
 from mia_core.errors import ConfigError, DataError
 from mia_core.evaluate.metrics import best_threshold
 from mia_core.experiment import Base, Experiment, Lora, Prompt, Runtime, Synthetic, Training, parse_experiment
-from mia_core.lookup import lookup_history
 from mia_core.models.llm.loading import add_lora, build_offline, load_local, save_model, train_tokenizer
 from mia_core.models.llm.training import fit, hard_loss
 from mia_core.pipeline import run_audit
 from mia_core.report.lookup import lookup_user
 from mia_core.report.results import AuditResult, read_table
 from mia_core.report.wording import explain_lookup, headline
-from mia_core.store import Store
+from mia_core.storage.store import Store
+from mia_core.studies.lookup import lookup_history
 from mia_core.types import Role, Silent, StagePlan
 
 DATA = {"synthetic": {"users": 150, "items": 60, "mean_history": 20, "tastes": 3}}

@@ -11,7 +11,7 @@ from mia_core.experiment import Runtime, parse_experiment
 from mia_core.pipeline import run_audit
 from mia_core.report.results import AuditResult
 from mia_core.report.wording import claim_sentences
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 HERE = Runtime(device="cpu", threads=1)
 

@@ -62,5 +62,5 @@ def test_every_line_is_whole_and_its_tests_exist(row: list[str]) -> None:
 
 
 def test_the_limits_are_those_of_the_program() -> None:
-    for limit in (limits.JOBS, limits.UPLOADED, limits.LOOKUPS):
+    for limit in (limits.JOBS, limits.UPLOADED, limits.KEPT, limits.LOOKUPS, limits.AT_ONCE):
         assert f"| `{limit.variable}` | {limit.usual} |" in TEXT

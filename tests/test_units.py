@@ -14,7 +14,6 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from mia_core.cohort import cohort_document, judge_cohort
 from mia_core.command_line.show_audits import show_audits, show_cohort, show_lookup, show_report
 from mia_core.data.synthetic import generate
 from mia_core.errors import DataError, NotFound
@@ -37,7 +36,8 @@ from mia_core.report.wording import (
     no_posterior,
     use_of,
 )
-from mia_core.store import Store
+from mia_core.storage.store import Store
+from mia_core.studies.cohort import cohort_document, judge_cohort
 from mia_core.types import SESSION, USER, Metric, Role
 from tests.report.test_wording import cohort, looked_up, with_figures, with_target
 from tests.test_pipeline import TINY, tiny

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mia_core import pipeline, stages
+from mia_core import pipeline
+from mia_core.audit import stages
+from mia_core.audit.stages import Run
 from mia_core.experiment import Runtime, parse_experiment
 from mia_core.pipeline import audit_key, start
-from mia_core.stages import Run
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Silent
 
 

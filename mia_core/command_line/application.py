@@ -21,7 +21,7 @@ from mia_core.errors import Cancelled, DataError, shortened
 if TYPE_CHECKING:
     from mia_core.report.forgetting import ForgettingResult
     from mia_core.report.results import AuditResult
-    from mia_core.store import Store
+    from mia_core.storage.store import Store
 
 # What a command needs is imported in the command, so that --help and list start without a wait.
 application = typer.Typer(
@@ -77,7 +77,7 @@ def progress_bars(
 
 def open_store() -> Store:
     """The store that MIA_HOME names."""
-    from mia_core.store import Store
+    from mia_core.storage.store import Store
 
     return Store()
 
@@ -108,10 +108,10 @@ def lines_of_file(path: Path, option: str, what: str) -> list[str]:
 
 def write_json(store: Store, result: AuditResult, path: Path | None) -> None:
     """Writes all figures and users of an audit, where a file is asked for."""
-    from mia_core import journal
     from mia_core.report.export import metrics_document, write_document
     from mia_core.report.follow_ups import follow_ups
     from mia_core.report.results import read_table
+    from mia_core.storage import journal
 
     folder = store.find(result.key)
     if path is not None and folder is not None:
@@ -121,11 +121,11 @@ def write_json(store: Store, result: AuditResult, path: Path | None) -> None:
 
 def show_comparison_of_defenses(folder: Path, json_path: Path | None) -> None:
     """Shows a finished comparison of defences, and writes it where a file is asked for."""
-    from mia_core import journal
     from mia_core.command_line.show_defending import show_defenses
     from mia_core.report.defending import defense_document, read_defenses, read_trade
     from mia_core.report.export import write_document
-    from mia_core.store import home_folder
+    from mia_core.storage import journal
+    from mia_core.storage.store import home_folder
 
     found, figures = read_defenses(folder), read_trade(folder)
     show_defenses(Console(), found, figures)
@@ -136,11 +136,11 @@ def show_comparison_of_defenses(folder: Path, json_path: Path | None) -> None:
 
 def show_check_of_forgetting(found: ForgettingResult, json_path: Path | None) -> None:
     """Shows a finished check of forgetting, and writes it where a file is asked for."""
-    from mia_core import journal
     from mia_core.command_line.show_forgetting import show_forgetting
     from mia_core.report.export import write_document
     from mia_core.report.forgetting import forgetting_document
-    from mia_core.store import home_folder
+    from mia_core.storage import journal
+    from mia_core.storage.store import home_folder
 
     show_forgetting(Console(), found)
     if json_path is not None:

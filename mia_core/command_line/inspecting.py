@@ -28,7 +28,7 @@ from mia_core.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
     from mia_core.report.results import LookupResult
-    from mia_core.store import Store
+    from mia_core.storage.store import Store
 
 
 @application.command()
@@ -57,9 +57,9 @@ def lookup(
     threads: Threads = 0,
 ) -> None:
     """Was this person's data used? The evidence for one user, or for a pasted history."""
-    from mia_core import journal
     from mia_core.report.lookup import find_audit, lookup_user
     from mia_core.report.results import read_result
+    from mia_core.storage import journal
 
     if (user is None) == (history is None):
         raise ConfigError("lookup: give either a USER id or --history FILE")
@@ -89,14 +89,14 @@ def _lookup_history(
 
     lines = lines_of_file(path, "--history", "title or item id")
     with progress_bars("stopped; run the same command again") as progress:
-        from mia_core.lookup import lookup_history
+        from mia_core.studies.lookup import lookup_history
 
         return lookup_history(key, lines, store, progress, Runtime(device=device, threads=threads))
 
 
 def _person(store: Store, user: str | None) -> dict[str, str]:
     """What stands for a person in the log; a pasted history is nobody's whom the log could name."""
-    from mia_core import journal
+    from mia_core.storage import journal
 
     return {} if user is None else {"person": journal.person(store.home, user)}
 
@@ -114,11 +114,11 @@ def _check_letter(path: Path, attack: str | None) -> None:
 def _write_letter(
     store: Store, key: str, found: LookupResult | None, user: str, path: Path, language: Literal["en", "de", "fr", "es"]
 ) -> None:
-    from mia_core import journal
     from mia_core.report.export import write_file
     from mia_core.report.letter import Office, as_text, compose_letter, find_subject, letter_pdf
     from mia_core.report.results import read_result
-    from mia_core.seal import SealingKey
+    from mia_core.storage import journal
+    from mia_core.storage.seal import SealingKey
 
     folder = store.find(key)
     assert folder is not None, "it was found a moment ago"  # noqa: S101
@@ -148,8 +148,8 @@ def cohort(
     store = open_store()
     entry = find_audit(store, audit)
     lines = lines_of_file(ids, "IDS.txt", "user id")
-    from mia_core import journal
-    from mia_core.cohort import cohort_document, judge_cohort
+    from mia_core.storage import journal
+    from mia_core.studies.cohort import cohort_document, judge_cohort
 
     journal.note(store.home, "list looked up", audit=entry.key, people=len(lines))
     found, result = judge_cohort(store, entry.key, lines), read_result(entry.path)
@@ -223,12 +223,12 @@ def without(
     threads: Threads = 0,
 ) -> None:
     """Which interactions make a person look like a member? The score without each of them in turn."""
-    from mia_core import journal
     from mia_core.command_line.show_inspecting import show_without
     from mia_core.experiment import Runtime
     from mia_core.report.lookup import find_audit
     from mia_core.report.results import read_result
-    from mia_core.without import score_without_each
+    from mia_core.storage import journal
+    from mia_core.studies.without import score_without_each
 
     store = open_store()
     entry = find_audit(store, audit)

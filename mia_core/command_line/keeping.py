@@ -25,7 +25,7 @@ from mia_core.command_line.show_audits import (
 from mia_core.errors import Cancelled, ConfigError, DataError, NotFound, StoreError
 
 if TYPE_CHECKING:
-    from mia_core.store import Entry, Store
+    from mia_core.storage.store import Entry, Store
 
 
 @application.command()
@@ -77,11 +77,11 @@ def _write_report(
 ) -> None:
     if not any(wanted.values()):
         return
-    from mia_core import journal
     from mia_core.report.export import write_file
     from mia_core.report.finished import read_finished
     from mia_core.report.package import exported, sealed_package
-    from mia_core.seal import SealingKey
+    from mia_core.storage import journal
+    from mia_core.storage.seal import SealingKey
 
     finished, own = read_finished(store, key), SealingKey(store.home)
     files = exported(finished, own, annex)
@@ -103,8 +103,8 @@ def verify(
 ) -> None:
     """Is a report as it was sealed, and by whom? Exit code 0 only if it is unedited and its key is known."""
     from mia_core.report.export import read_sealed
-    from mia_core.seal import check_seal, in_groups, is_own, names_key
-    from mia_core.store import home_folder
+    from mia_core.storage.seal import check_seal, in_groups, is_own, names_key
+    from mia_core.storage.store import home_folder
 
     seal = check_seal(read_sealed(path))
     if key is not None and not names_key(key, seal):
@@ -127,8 +127,8 @@ def verify(
 @application.command("key")
 def show_key() -> None:
     """Print the public key that checks the seals of this home folder's reports; hand it out freely."""
-    from mia_core.seal import SealingKey, in_groups
-    from mia_core.store import home_folder
+    from mia_core.storage.seal import SealingKey, in_groups
+    from mia_core.storage.store import home_folder
 
     own = SealingKey(home_folder())
     typer.echo(f"Public key:  {own.public_key}\nFingerprint: {in_groups(own.fingerprint)}")
@@ -143,10 +143,10 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
 ) -> None:
     """Delete an audit, a comparison, a check or a saved data set, with everything that nothing else rests on."""
-    from mia_core import journal
     from mia_core.data import library
     from mia_core.report.lookup import find_finished
     from mia_core.report.removal import remove_audit, remove_data_set, remove_defenses, remove_forgetting
+    from mia_core.storage import journal
 
     if (audit is None) == (data is None):
         raise ConfigError("remove: give either an AUDIT or --data NAME")
@@ -171,7 +171,7 @@ def check_store(
     ] = False,
 ) -> None:
     """Read everything in the store anew: is it as it was written? Exit code 0 only if nothing damaged is left."""
-    from mia_core.store import Store, homes
+    from mia_core.storage.store import Store, homes
 
     counts = Counter[str]()
     for home in homes():

@@ -25,9 +25,9 @@ def show_log(
     most: Annotated[int, typer.Option("--last", min=1, max=100_000, help="How many of the latest events.")] = 50,
 ) -> None:
     """Who ran, looked up, exported, deleted or erased what, and when; and whether the log was altered."""
-    from mia_core import journal
     from mia_core.command_line.show_protecting import show_events
-    from mia_core.store import home_folder
+    from mia_core.storage import journal
+    from mia_core.storage.store import home_folder
 
     home = home_folder()
     if not check and not noted:
@@ -49,7 +49,7 @@ def erase(
     models: Annotated[
         Literal["delete", "retrain"],
         typer.Option(
-            help="Models that rest on this person go; or their audits are queued anew without the person, too."
+            help="Models that rest on this person go; or what was computed with them is queued anew without the person, too."
         ),
     ] = "delete",
     audits: Annotated[
@@ -61,8 +61,8 @@ def erase(
 ) -> None:
     """Erase one person: everything that was derived from their data, then search every file for what is left."""
     from mia_core.command_line.show_protecting import show_plan
-    from mia_core.erasing import erase as erase_person
-    from mia_core.erasing import explain_erased, plan_erasing
+    from mia_core.data_rights.erasing import erase as erase_person
+    from mia_core.data_rights.erasing import explain_erased, plan_erasing
     from mia_core.jobs.supervisor import ensure_supervisor
 
     store = open_store()
@@ -82,7 +82,7 @@ def erase(
 @application.command()
 def pseudonymise(audit: Audit, yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False) -> None:
     """Keep a finished audit with pseudonyms in place of ids; its data and models go. A lookup still takes the real id."""
-    from mia_core.pseudonyms import pseudonymise as replace_ids
+    from mia_core.data_rights.pseudonyms import pseudonymise as replace_ids
     from mia_core.report.lookup import find_audit
 
     store = open_store()
@@ -103,8 +103,8 @@ def retention(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Delete what has been kept for its time: see MIA_KEEP_UPLOADS_DAYS and MIA_KEEP_INTERMEDIATES_DAYS in the README."""
-    from mia_core.retention import due, enforce, rules
-    from mia_core.store import Store, homes
+    from mia_core.data_rights.retention import due, enforce, rules
+    from mia_core.storage.store import Store, homes
 
     kept = rules()
     for name, days in (("Intermediates", kept.intermediates), ("Uploads", kept.uploads)):

@@ -78,10 +78,10 @@ def plan(
 
     Where no finished audit of its shape tells, this machine is measured first, in some seconds.
     """
-    from mia_core.capacity import DEAREST, forecast, memory, past_audits
     from mia_core.command_line.show_plans import show_plan
     from mia_core.data.opening import open_interactions
     from mia_core.experiment import Runtime, load_experiment
+    from mia_core.planning.capacity import DEAREST, forecast, memory, past_audits
 
     if price is not None and not 0 <= price <= DEAREST:
         raise ConfigError(f"--price {price:g}: give what this machine costs an hour, from 0 to {DEAREST:,.0f}")
@@ -91,7 +91,7 @@ def plan(
     past = past_audits(store)
     found = forecast(store, experiment, summary, past, runtime)
     if not found.measured and experiment.base.source != "hub":
-        from mia_core.throughput import measure
+        from mia_core.planning.throughput import measure
 
         with progress_bars() as progress:
             measure(experiment, store, runtime, progress)
@@ -120,7 +120,6 @@ def study(
     show_list: Annotated[bool, typer.Option("--list", help="Show the presets.")] = False,
 ) -> None:
     """Vary one setting of an audit, or cross two. Run it again after a stop: finished audits are kept."""
-    from mia_core import journal
     from mia_core.command_line.show_studies import show_presets, show_study
     from mia_core.experiment import runtime_of_machine
     from mia_core.report.export import check_destination, write_document
@@ -128,7 +127,8 @@ def study(
     from mia_core.report.repeats import find_repeats
     from mia_core.report.results import read_result
     from mia_core.report.studies import STUDY_TABLES, read_study_table, study_document
-    from mia_core.study import load_study, presets, repetition, run_study
+    from mia_core.storage import journal
+    from mia_core.studies.study import load_study, presets, repetition, run_study
 
     if show_list:
         show_presets(Console(), {name: load_study(name) for name in presets()})
@@ -185,11 +185,11 @@ def defend(
     show_list: Annotated[bool, typer.Option("--list", help="Show which defences would be tried.")] = False,
 ) -> None:
     """Try what would close a leak: each defence audited by an attacker who knows it, beside what it costs."""
-    from mia_core import journal
     from mia_core.command_line.show_defending import show_panel
-    from mia_core.defending import parse_defending, refused_of_panel, run_defending
     from mia_core.experiment import load_experiment, runtime_of_machine
     from mia_core.report.export import check_destination
+    from mia_core.storage import journal
+    from mia_core.studies.defending import parse_defending, refused_of_panel, run_defending
 
     experiment = load_experiment(config, overrides(data, settings))
     panel = list(refused_of_panel(experiment, panel_path))
@@ -255,11 +255,11 @@ def forget(
     show_list: Annotated[bool, typer.Option("--list", help="Show the ways to forget that this target allows.")] = False,
 ) -> None:
     """Has a model that was told to forget somebody forgotten them? Compared with models that never saw them."""
-    from mia_core import journal
     from mia_core.command_line.show_forgetting import show_methods
     from mia_core.experiment import runtime_of_machine
-    from mia_core.forgetting import load_forgetting, run_forgetting
     from mia_core.report.export import check_destination
+    from mia_core.storage import journal
+    from mia_core.studies.forgetting import load_forgetting, run_forgetting
 
     if users is not None and share is not None:
         raise ConfigError("forget: give either --users FILE or --share, not both")
@@ -281,10 +281,10 @@ def forget(
 
 
 def _audit(experiment: Experiment, json_path: Path | None, runtime: Runtime) -> None:
-    from mia_core import journal
     from mia_core.report.export import check_destination
     from mia_core.report.follow_ups import follow_ups
     from mia_core.report.repeats import find_repeats
+    from mia_core.storage import journal
 
     if json_path is not None:
         check_destination(json_path)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mia_core.report.follow_ups import FollowUp
     from mia_core.report.repeats import Repeats
     from mia_core.report.results import AuditResult, CohortResult, LookupResult
-    from mia_core.store import Entry
+    from mia_core.storage.store import Entry
 
 COLUMNS = ("auc", "tpr_at_fpr_0.001", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05", "tpr_at_fpr_0.1", "accuracy", "f1")
 STATUS_MARKS = {

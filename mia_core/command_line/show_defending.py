@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mia_core.command_line.show_audits import KEY_SHOWN, printable
-from mia_core.defending import Tried
 from mia_core.report.defending import DefenseResult, Row, by_defense, onion_sentences, recommendation
 from mia_core.report.wording import erased_sentence
+from mia_core.studies.defending import Tried
 
 WIDE = 110
 """Columns of a terminal in which all figures fit."""

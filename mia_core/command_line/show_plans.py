@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mia_core.capacity import GIGABYTE, Forecast, Memory
 from mia_core.command_line.show_audits import printable
 from mia_core.experiment import Experiment
+from mia_core.planning.capacity import GIGABYTE, Forecast, Memory
 
 
 def show_plan(console: Console, experiment: Experiment, found: Forecast, memory: Memory, price: float | None) -> None:

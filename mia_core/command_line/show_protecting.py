@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mia_core.command_line.show_audits import printable
-from mia_core.erasing import Plan, explain_plan
-from mia_core.journal import Event, describe
+from mia_core.data_rights.erasing import Plan, explain_plan
+from mia_core.storage.journal import Event, describe
 
 
 def show_events(console: Console, events: Sequence[Event]) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 from mia_core.command_line.show_audits import KEY_SHOWN, printable
 from mia_core.report.studies import StudyResult, metric_title, modality_sentences
 from mia_core.report.wording import erased_sentence
-from mia_core.study import Study
+from mia_core.studies.study import Study
 
 
 def show_study(console: Console, result: StudyResult, tables: dict[str, pl.DataFrame]) -> None:

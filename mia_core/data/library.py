@@ -7,7 +7,7 @@ from pathlib import Path
 from mia_core.data.interactions import Interactions
 from mia_core.errors import NotFound
 from mia_core.keys import content_key
-from mia_core.store import Entry, Store
+from mia_core.storage.store import Entry, Store
 
 DATA = ("data-set", "interactions")
 """Kinds of artifacts that are data: those that were saved, and the copy that an audit keeps."""

@@ -10,7 +10,7 @@ from mia_core.data.interactions import Interactions
 from mia_core.data.sessions import sessions
 from mia_core.data.thinning import thin
 from mia_core.errors import NotFound
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 if TYPE_CHECKING:
     from mia_core.experiment import Data

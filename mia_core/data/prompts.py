@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import polars as pl
@@ -30,8 +30,8 @@ class Samples:
     """Every user asked for, those without a window too."""
     user_index: np.ndarray
     """(n,) position in `users` of each sample's user."""
-    prompts: tuple[str, ...]
-    answers: tuple[str, ...]
+    prompts: Sequence[str]
+    answers: Sequence[str]
     windows: tuple[tuple[Event, ...], ...]
     """(n,) the window behind each prompt, the answer's item last."""
 
@@ -43,8 +43,8 @@ class Samples:
         return replace(
             self,
             user_index=self.user_index[np.asarray(positions, dtype=np.int64)],
-            prompts=tuple(self.prompts[i] for i in positions),
-            answers=tuple(self.answers[i] for i in positions),
+            prompts=_taken(self.prompts, positions),
+            answers=_taken(self.answers, positions),
             windows=tuple(self.windows[i] for i in positions),
         )
 
@@ -61,8 +61,8 @@ class Samples:
         return Samples(
             users=self.users + others.users,
             user_index=np.concatenate([self.user_index, others.user_index + len(self.users)]),
-            prompts=self.prompts + others.prompts,
-            answers=self.answers + others.answers,
+            prompts=_joined(self.prompts, others.prompts),
+            answers=_joined(self.answers, others.answers),
             windows=self.windows + others.windows,
         )
 
@@ -229,15 +229,54 @@ class PromptWriter:
 
     def write(self, users: Sequence[str], windows: Sequence[Sequence[Sequence[Event]]]) -> Samples:
         """Samples of the given windows; `windows[i]` are those of `users[i]`."""
-        flat = [(i, window) for i, mine in enumerate(windows) for window in mine]
-        texts = [self.words(window) for _, window in flat]
-        return Samples(
-            users=tuple(users),
-            user_index=np.array([i for i, _ in flat], dtype=np.int64),
-            prompts=tuple(prompt for prompt, _ in texts),
-            answers=tuple(answer for _, answer in texts),
-            windows=tuple(tuple(window) for _, window in flat),
-        )
+        flat = tuple(tuple(window) for mine in windows for window in mine)
+        prompts, answers = self.texts(flat)
+        user_index = np.repeat(np.arange(len(windows), dtype=np.int64), [len(mine) for mine in windows])
+        return Samples(users=tuple(users), user_index=user_index, prompts=prompts, answers=answers, windows=flat)
+
+    def texts(self, windows: tuple[tuple[Event, ...], ...]) -> tuple[Written, Written]:
+        """Prompts and answers of the windows."""
+        return Written(self, windows, PROMPT), Written(self, windows, ANSWER)
+
+
+PROMPT, ANSWER = 0, 1
+
+
+@dataclass(frozen=True)
+class Written(Sequence[str]):
+    """Prompts or answers of windows, each put into words when somebody reads it: windows of millions of users can be held, all
+    their words at once could not."""
+
+    writer: PromptWriter
+    windows: tuple[tuple[Event, ...], ...]
+    part: int
+    """`PROMPT` or `ANSWER`."""
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @overload
+    def __getitem__(self, which: int) -> str: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> Written: ...
+
+    def __getitem__(self, which: int | slice) -> str | Written:
+        if isinstance(which, slice):
+            return replace(self, windows=self.windows[which])
+        return self.writer.words(self.windows[which])[self.part]
+
+
+def _taken(texts: Sequence[str], positions: Sequence[int] | np.ndarray) -> Sequence[str]:
+    if isinstance(texts, Written):
+        return replace(texts, windows=tuple(texts.windows[i] for i in positions))
+    return tuple(texts[i] for i in positions)
+
+
+def _joined(first: Sequence[str], then: Sequence[str]) -> Sequence[str]:
+    if isinstance(first, Written) and isinstance(then, Written) and first.writer == then.writer:
+        return replace(first, windows=first.windows + then.windows)
+    return (*first, *then)
 
 
 def prompt_writer(interactions: Interactions, config: Prompt, public: Sequence[str]) -> PromptWriter:
@@ -278,12 +317,16 @@ def _liked_from(interactions: Interactions, public: Sequence[str]) -> float:
 
 def events_by_user(interactions: Interactions, writer: PromptWriter) -> dict[str, list[Event]]:
     """Each user's history in order, as the prompt style sees it (rated items only, where it needs ratings)."""
-    frame = interactions.frame
-    if writer.style.needs_ratings:
-        frame = frame.filter(pl.col("rating").is_not_null())
     events: dict[str, list[Event]] = {}
-    for user, item, rating in frame.select("user", "item", "rating").iter_rows():
-        events.setdefault(user, []).append(writer.event(item, rating))
+    # One event for all interactions with the same item and rating: of those there are far fewer.
+    event_of: dict[tuple[str, float | None], Event] = {}
+    for part in interactions.parts():
+        rated = part.filter(pl.col("rating").is_not_null()) if writer.style.needs_ratings else part
+        for user, item, rating in rated.select("user", "item", "rating").iter_rows():
+            event = event_of.get((item, rating))
+            if event is None:
+                event = event_of[item, rating] = writer.event(item, rating)
+            events.setdefault(user, []).append(event)
     return events
 
 

@@ -19,7 +19,7 @@ class SpareTheRiskiest(TrainingDefense):
         trained on
     Source: choosing by a risk score whom to protect, as RecPS (arXiv 2507.18365) proposes; the onion effect that it may have
         after Carlini et al. 2022, arXiv 2206.10469. Differs: the risk is foretold from a user's history by a regression on
-        known members, see `mia_core.risk`, so that being spared says nothing of anybody audited.
+        known members, see `mia_core.defenses.risk`, so that being spared says nothing of anybody audited.
     Fails: When the most exposed are gone others are the most exposed (the onion effect), and being spared itself says
         something about a person.
     """

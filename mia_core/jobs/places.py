@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mia_core.store import installation_of
+from mia_core.limits import AT_ONCE
+from mia_core.storage.store import installation_of
 
-AT_ONCE = int(os.environ.get("MIA_JOBS_AT_ONCE", "1"))
 POLL_SECONDS = 0.5
 
 
@@ -24,7 +23,10 @@ def place(home: Path) -> Iterator[None]:
         home: of whose job it is. Those who signed in to one server share its places.
     """
     folder = installation_of(home) / "places"
-    locks = [FileLock(folder / f"{number}.lock", timeout=0, mode=0o600) for number in range(AT_ONCE)]
+    locks = [FileLock(folder / f"{number}.lock", timeout=0, mode=0o600) for number in range(AT_ONCE.most)]
+    if not locks:
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     while True:
         for lock in locks:

@@ -16,9 +16,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from mia_core.disk import can_write, explained
 from mia_core.errors import NotFound, StoreError
-from mia_core.limits import check_jobs
+from mia_core.limits import check_jobs, check_kept
+from mia_core.storage.disk import can_write, explained
+from mia_core.storage.store import Store
 
 ACTIVE = ("queued", "running")
 MOST_ATTEMPTS = 3
@@ -103,8 +104,9 @@ class Queue:
         """Queues a job. The same work that is already waiting or running is not queued twice.
 
         Raises:
-            LimitReached: too many of this home wait or run already.
+            LimitReached: too many of this home wait or run already, or what it keeps takes too much room.
         """
+        check_kept(Store(self.path.parent).size)
         text = json.dumps(payload, ensure_ascii=False, sort_keys=True)
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")

@@ -16,8 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mia_core import journal
-from mia_core.disk import explained
 from mia_core.errors import Cancelled, MemberScopeError, NotFound, Stopped, StoreError
 from mia_core.experiment import Runtime, parse_experiment
 from mia_core.jobs.places import place
@@ -26,7 +24,9 @@ from mia_core.jobs.progress import JobProgress
 from mia_core.jobs.queue import Queue
 from mia_core.keys import content_key
 from mia_core.report.results import Flag, LookupResult, WithoutResult, WithoutRow
-from mia_core.store import Store
+from mia_core.storage import journal
+from mia_core.storage.disk import explained
+from mia_core.storage.store import Store
 
 HEARTBEAT_SECONDS = 2.0
 
@@ -42,7 +42,7 @@ def run_audit_job(payload: dict[str, Any], store: Store, progress: JobProgress) 
 
 def run_measure_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
     """What this machine does in a second of the work of an audit; returns the key of what was measured."""
-    from mia_core.throughput import measure
+    from mia_core.planning.throughput import measure
 
     runtime = Runtime.model_validate(payload.get("runtime", {}))
     return measure(parse_experiment(payload["experiment"]), store, runtime, progress)
@@ -50,7 +50,7 @@ def run_measure_job(payload: dict[str, Any], store: Store, progress: JobProgress
 
 def run_study_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
     """All audits of a study; returns its key."""
-    from mia_core.study import parse_study, run_study
+    from mia_core.studies.study import parse_study, run_study
 
     study = parse_study(payload["study"])
     return run_study(study, store, progress, Runtime.model_validate(payload.get("runtime", {}))).key
@@ -58,7 +58,7 @@ def run_study_job(payload: dict[str, Any], store: Store, progress: JobProgress) 
 
 def run_defend_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
     """Defences tried on an audit; returns the key of what was found."""
-    from mia_core.defending import parse_defending, run_defending
+    from mia_core.studies.defending import parse_defending, run_defending
 
     defending = parse_defending(payload["defending"])
     return run_defending(defending, store, progress, Runtime.model_validate(payload.get("runtime", {}))).key
@@ -66,7 +66,7 @@ def run_defend_job(payload: dict[str, Any], store: Store, progress: JobProgress)
 
 def run_forget_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
     """A check whether a model has forgotten; returns its key."""
-    from mia_core.forgetting import parse_forgetting, run_forgetting
+    from mia_core.studies.forgetting import parse_forgetting, run_forgetting
 
     forgetting = parse_forgetting(payload["forgetting"])
     return run_forgetting(forgetting, store, progress, Runtime.model_validate(payload.get("runtime", {}))).key
@@ -74,7 +74,7 @@ def run_forget_job(payload: dict[str, Any], store: Store, progress: JobProgress)
 
 def run_lookup_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
     """The score of one pasted history; returns the key of its result."""
-    from mia_core.lookup import lookup_history
+    from mia_core.studies.lookup import lookup_history
 
     runtime = Runtime.model_validate(payload.get("runtime", {}))
     key = content_key("lookup", 2, {"history": payload["history"]}, [payload["audit"]])
@@ -93,7 +93,7 @@ def read_lookup(store: Store, key: str) -> LookupResult:
 
 def run_without_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
     """A person's score without each of their interactions; returns the key of its result."""
-    from mia_core.without import score_without_each
+    from mia_core.studies.without import score_without_each
 
     runtime = Runtime.model_validate(payload.get("runtime", {}))
     key = content_key("without", 1, {"user": payload["user"]}, [payload["audit"]])

@@ -18,11 +18,11 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from mia_core.disk import explained
 from mia_core.errors import StoreError
-from mia_core.jobs.places import AT_ONCE
 from mia_core.jobs.processes import created, end_group, living
 from mia_core.jobs.queue import Job, Queue
+from mia_core.limits import AT_ONCE
+from mia_core.storage.disk import explained
 
 POLL_SECONDS = float(os.environ.get("MIA_POLL_SECONDS", "0.5"))
 IDLE_SECONDS = float(os.environ.get("MIA_IDLE_SECONDS", "60"))
@@ -42,8 +42,10 @@ def ensure_supervisor(home: Path) -> None:
     """Starts the supervisor where none is running; returns at once.
 
     Raises:
+        ConfigError: how many jobs may run at once is no number.
         StoreError: the disk is full or cannot be written.
     """
+    _ = AT_ONCE.most
     with explained(home):
         try:
             with FileLock(_lock_path(home), timeout=0):
@@ -90,7 +92,7 @@ class _Supervisor:
         running = [job for job in active if job.state == "running"]
         for job in running:
             self._look_after(job)
-        if len(running) < AT_ONCE:
+        if not AT_ONCE.passed_by(len(running) + 1):
             self._start_next()
         return bool(active)
 

@@ -160,14 +160,9 @@ class Asking:
 
 def rewritten(samples: Samples, asking: Asking, change: Callable[[tuple[Event, ...], int], Sequence[Event]]) -> Samples:
     """The samples with every window changed and put into words anew."""
-    windows = [tuple(change(window, i)) for i, window in enumerate(samples.windows)]
-    texts = [asking.writer.words(window) for window in windows]
-    return replace(
-        samples,
-        windows=tuple(windows),
-        prompts=tuple(prompt for prompt, _ in texts),
-        answers=tuple(answer for _, answer in texts),
-    )
+    windows = tuple(tuple(change(window, i)) for i, window in enumerate(samples.windows))
+    prompts, answers = asking.writer.texts(windows)
+    return replace(samples, windows=windows, prompts=prompts, answers=answers)
 
 
 def _swap(event: Event, asking: Asking, window: Sequence[Event], purpose: str, j: int) -> Event:

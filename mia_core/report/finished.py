@@ -17,8 +17,8 @@ from mia_core.errors import NotFound
 from mia_core.report.follow_ups import FollowUp, follow_ups
 from mia_core.report.repeats import Repeats, find_repeats
 from mia_core.report.results import AuditResult, read_result, read_table
-from mia_core.seal import pseudonym_key
-from mia_core.store import Store
+from mia_core.storage.seal import pseudonym_key
+from mia_core.storage.store import Store
 
 Annex = Literal["none", "pseudonyms", "ids"]
 PSEUDONYM = 16

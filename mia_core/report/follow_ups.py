@@ -8,7 +8,7 @@ from typing import Any
 from mia_core.report.defending import onion_sentences, read_defenses, read_trade, recommendation
 from mia_core.report.forgetting import read_forgetting, verdict_sentences
 from mia_core.report.results import AuditResult
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 OF_THE_TARGET = ("split", "prompt", "base", "target", "recommender")
 """Sections of a config that say what was audited."""

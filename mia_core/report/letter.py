@@ -24,8 +24,8 @@ from mia_core.report.finished import names_in
 from mia_core.report.lookup import lookup_user
 from mia_core.report.results import AuditResult, LookupResult, read_result, read_table
 from mia_core.report.wording import CHANCE_LEVEL, LEVELS, SERVED, SHOWN, TRAINED, use_of
-from mia_core.seal import SealingKey
-from mia_core.store import Store
+from mia_core.storage.seal import SealingKey
+from mia_core.storage.store import Store
 from mia_core.types import Role
 
 LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "es": "Español"}

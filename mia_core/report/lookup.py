@@ -26,7 +26,7 @@ from mia_core.seeds import generator
 from mia_core.types import Role, Unit
 
 if TYPE_CHECKING:
-    from mia_core.store import Entry, Store
+    from mia_core.storage.store import Entry, Store
 
 SHORTEST_PREFIX = 4
 LOST = (

@@ -15,7 +15,7 @@ from mia_core.report.contents import compose
 from mia_core.report.export import metrics_document, users_csv
 from mia_core.report.finished import Annex, Finished
 from mia_core.report.html import as_html
-from mia_core.seal import SealingKey, in_groups
+from mia_core.storage.seal import SealingKey, in_groups
 from mia_core.toml import as_toml
 
 CONTENTS = {

@@ -8,7 +8,7 @@ from mia_core.report.defending import read_defenses
 from mia_core.report.forgetting import read_forgetting
 from mia_core.report.results import AUDITS, read_result
 from mia_core.report.studies import read_study_table
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 
 def remove_audit(store: Store, key: str) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mia_core.evaluate.dependence import Spread, between_seed_spread
 from mia_core.report.results import AuditResult, read_result
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 
 @dataclass(frozen=True)

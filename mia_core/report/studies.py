@@ -13,7 +13,7 @@ import polars as pl
 from mia_core import parquet
 from mia_core.report.export import without_nan
 from mia_core.report.wording import METRIC_WORDS
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import UNITS, USER, Unit
 
 POINT_FIGURES = {

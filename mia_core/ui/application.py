@@ -14,13 +14,13 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 
+from mia_core.data_rights.retention import enforce, rules
 from mia_core.errors import MemberScopeError
 from mia_core.jobs.queue import Queue
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.report.vector_charts import draw_once
-from mia_core.retention import enforce, rules
-from mia_core.seal import SealingKey
-from mia_core.store import Store, home_folder, homes
+from mia_core.storage.seal import SealingKey
+from mia_core.storage.store import Store, home_folder, homes
 from mia_core.ui.faults import keep_values_out_of_logs
 from mia_core.ui.gate import Gate
 

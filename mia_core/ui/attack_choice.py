@@ -6,9 +6,9 @@ from typing import Any
 
 import streamlit as st
 
-from mia_core import estimate
 from mia_core.attacks.catalogue import ATTACKS, GROUPS, Group
 from mia_core.attacks.contract import NO_EVIDENCE
+from mia_core.audit import estimate
 from mia_core.experiment import Experiment
 from mia_core.ui import forms
 

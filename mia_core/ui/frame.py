@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner_utils.exceptions import RerunException, StopException
 
-from mia_core import example, journal, limits, parquet
+from mia_core import example, limits, parquet
 from mia_core.errors import NotFound
 from mia_core.jobs.queue import Queue
 from mia_core.jobs.supervisor import ensure_supervisor
@@ -22,8 +22,9 @@ from mia_core.report.lookup import SHORTEST_PREFIX, told_of_loss
 from mia_core.report.repeats import Repeats, find_repeats
 from mia_core.report.results import AuditResult, read_result, read_table
 from mia_core.report.wording import erased_mark, erased_sentence, minute
-from mia_core.seal import SealingKey
-from mia_core.store import Entry, Store, home_folder
+from mia_core.storage import journal
+from mia_core.storage.seal import SealingKey
+from mia_core.storage.store import Entry, Store, home_folder
 from mia_core.ui.faults import explain
 from mia_core.ui.faults import show_error as show_error
 from mia_core.ui.sign_in import home

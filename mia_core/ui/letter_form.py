@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from mia_core import journal
 from mia_core.report.letter import LANGUAGES, Office, as_text, compose_letter, letter_pdf
 from mia_core.report.results import AuditResult, LookupResult
+from mia_core.storage import journal
 from mia_core.ui import frame
 
 

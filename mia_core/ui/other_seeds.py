@@ -5,13 +5,13 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from mia_core import estimate
+from mia_core.audit import estimate
 from mia_core.errors import ConfigError
 from mia_core.jobs.queue import Job
 from mia_core.report.repeats import Repeats
 from mia_core.report.results import AuditResult
 from mia_core.report.wording import explain_repeats, no_repeats
-from mia_core.study import Study, repetition
+from mia_core.studies.study import Study, repetition
 from mia_core.ui import frame, run_status
 
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import streamlit as st
 
-from mia_core import __version__, journal
+from mia_core import __version__
 from mia_core.errors import NotFound
 from mia_core.experiment import Experiment, Runtime, runtime_of_machine
 from mia_core.jobs.queue import Job
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.report.wording import minute
-from mia_core.store import Store
-from mia_core.study import Study
+from mia_core.storage import journal
+from mia_core.storage.store import Store
+from mia_core.studies.study import Study
 from mia_core.ui import frame
 from mia_core.ui.first_figures import first_figures
 

@@ -16,9 +16,9 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from mia_core import journal
 from mia_core.errors import ConfigError
-from mia_core.store import OWNERS, home_folder
+from mia_core.storage import journal
+from mia_core.storage.store import OWNERS, home_folder
 
 BEHIND_A_GATE = "MIA_BEHIND_A_GATE"
 """Set to 1 where something before this server, such as a proxy, lets only the right people in."""

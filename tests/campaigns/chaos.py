@@ -25,9 +25,9 @@ from mia_core.experiment import parse_experiment
 from mia_core.jobs.processes import living
 from mia_core.jobs.queue import Job, Queue
 from mia_core.jobs.supervisor import ensure_supervisor
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from tests.jobs.waiting import over, wait
-from tests.two_machines import at_work, wait_for
+from tests.machines.two_machines import at_work, wait_for
 
 ROOT = Path(__file__).parents[2]
 Victim = Literal["server", "supervisor", "job", "worker", "machine"]

@@ -14,8 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mia_core import capacity, estimate
-from mia_core.defending import parse_defending
+from mia_core.audit import estimate
 from mia_core.experiment import (
     Experiment,
     load_experiment,
@@ -24,9 +23,11 @@ from mia_core.experiment import (
     runtime_of_machine,
     to_toml,
 )
-from mia_core.forgetting import load_forgetting
 from mia_core.keys import content_key
-from mia_core.study import load_study
+from mia_core.planning import capacity
+from mia_core.studies.defending import parse_defending
+from mia_core.studies.forgetting import load_forgetting
+from mia_core.studies.study import load_study
 from tests.campaigns.fuzzing import Case
 from tests.campaigns.hostile_uploads import HOSTILE, drawn, mutated
 
@@ -167,7 +168,7 @@ def of_documents(numbers: range) -> Case:
     def defending(rng: random.Random, folder: Path, document: Any) -> None:
         import tomllib
 
-        from mia_core.defending import panel
+        from mia_core.studies.defending import panel
 
         path = folder / "panel.toml"
         path.write_bytes(mutated(rng.choice(panels), rng))

@@ -34,8 +34,8 @@ from mia_core.data.sessions import sessions
 from mia_core.data.split import read_lines, split_own, split_users
 from mia_core.experiment import Columns, Prompt
 from mia_core.report.export import read_sealed
-from mia_core.seal import SealingKey, check_seal
-from mia_core.store import Store
+from mia_core.storage.seal import SealingKey, check_seal
+from mia_core.storage.store import Store
 from tests.campaigns.fuzzing import Case
 
 USERS, ITEMS, LENGTH = 40, 30, 8
@@ -704,7 +704,6 @@ def of_models(numbers: range) -> Case:
     import torch
 
     from mia_core.experiment import Base, Lora
-    from mia_core.lookup import match
     from mia_core.models.llm.loading import (
         add_lora,
         build_offline,
@@ -713,6 +712,7 @@ def of_models(numbers: range) -> Case:
         save_model,
         train_tokenizer,
     )
+    from mia_core.studies.lookup import match
 
     titles = sorted({row["title"] for row in rows()})
     device = torch.device("cpu")

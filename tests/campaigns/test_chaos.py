@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.chaos import VICTIMS, Outcome, Victim, disturbed, undisturbed
-from tests.two_machines import two_machines
+from tests.machines.two_machines import two_machines
 
 RUNS = int(os.environ.get("MIA_CHAOS_RUNS", "200"))
 

@@ -16,7 +16,7 @@ from mia_core.data.split import split_users
 from mia_core.data.thinning import thin
 from mia_core.errors import DataError
 from mia_core.seeds import generator
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Role
 
 

@@ -8,7 +8,7 @@ from mia_core.data import library
 from mia_core.data.synthetic import generate
 from mia_core.errors import NotFound
 from mia_core.experiment import Synthetic
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 
 def test_a_saved_data_set_comes_back_whole_and_is_kept_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from mia_core.data.synthetic import generate
 from mia_core.data.thinning import thin
 from mia_core.errors import DataError
 from mia_core.experiment import Data, Synthetic
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from mia_core.experiment import Runtime
-from mia_core.store import Store
-from mia_core.tasks import map_tasks
+from mia_core.machines.tasks import map_tasks
+from mia_core.storage.store import Store
 
 
 def work(item: int, store: Store) -> None:

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from mia_core.errors import StoreError
 from mia_core.jobs.queue import Queue
 from mia_core.jobs.supervisor import ensure_supervisor
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from tests.jobs.waiting import over, wait
 from tests.small_disk import fill, make_read_only, small_disk
 

@@ -23,7 +23,7 @@ from mia_core.jobs.queue import TABLE, Job, Queue
 from mia_core.jobs.run_job import read_lookup, run_lookup_job
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.report.results import Flag, LookupResult
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import StagePlan
 from tests.jobs.waiting import wait
 
@@ -373,7 +373,7 @@ def test_the_time_left_follows_the_pace(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_result_of_a_lookup_is_read_as_it_was_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     flag = Flag(0.5, True, 9, 10, 1, 11, "offsets")
     found = LookupResult("pasted history", "", "loss", 2, 9, ["Unheard of"], 1.5, 0.1, 20, 0.9, [1.0], [0.0], flag=flag)
-    monkeypatch.setattr("mia_core.lookup.lookup_history", lambda *given: found)
+    monkeypatch.setattr("mia_core.studies.lookup.lookup_history", lambda *given: found)
     queue = Queue(store.home)
     progress = JobProgress(queue, queue.submit("lookup", "Lookup", {}).id)
     key = run_lookup_job({"audit": "a" * 64, "history": ["Heat (1995)"]}, store, progress)

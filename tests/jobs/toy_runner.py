@@ -13,7 +13,7 @@ from mia_core.errors import DataError
 from mia_core.jobs import run_job
 from mia_core.jobs.progress import JobProgress
 from mia_core.keys import content_key
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import StagePlan
 
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mia_core import errands
-from mia_core.errands import make_each
+from mia_core.audit import errands
+from mia_core.audit.errands import make_each
+from mia_core.audit.stages import Run
 from mia_core.errors import ClusterError, Stopped
 from mia_core.experiment import Runtime, parse_experiment
 from mia_core.models.llm.together import Alone, team
 from mia_core.pipeline import start
-from mia_core.stages import Run
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Silent
 
 # A batch of 15 is no multiple of two processes, and the last one of an epoch is smaller still. Without dropout, which every
@@ -101,7 +101,7 @@ def test_what_one_of_them_meets_is_told_and_a_stop_ends_all(tmp_path: Path, monk
 def launched() -> list[psutil.Process]:
     """Processes below this one that train."""
     below = psutil.Process(os.getpid()).children(recursive=True)
-    return [process for process in below if process.is_running() and "mia_core.joint" in process.cmdline()]
+    return [process for process in below if process.is_running() and "mia_core.audit.joint" in process.cmdline()]
 
 
 def test_a_process_by_itself_waits_for_nobody(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ from mia_core.report.package import audit_json, exported, sealed_html, sealed_pa
 from mia_core.report.pdf import as_pdf
 from mia_core.report.results import AuditResult, Claims, PrivacyBound
 from mia_core.report.wording import claims_of, headline
-from mia_core.seal import SealingKey, check_seal
-from mia_core.store import Store
+from mia_core.storage.seal import SealingKey, check_seal
+from mia_core.storage.store import Store
 from mia_core.toml import as_toml
 from mia_core.types import SESSION, Gate, Metric
 from tests.conftest import KEY, ODD_IDS

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from mia_core import study
-from mia_core.defending import parse_defending, run_defending
 from mia_core.experiment import Runtime, parse_experiment
-from mia_core.forgetting import parse_forgetting, run_forgetting
 from mia_core.pipeline import run_audit
 from mia_core.report.follow_ups import follow_ups
-from mia_core.store import Store
+from mia_core.storage.store import Store
+from mia_core.studies import study
+from mia_core.studies.defending import parse_defending, run_defending
+from mia_core.studies.forgetting import parse_forgetting, run_forgetting
 
 HERE = Runtime(device="cpu", threads=1)
 QUICK = {"epochs": 2, "learning_rate": 5e-3}

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from mia_core.__main__ import application
 from mia_core.report.letter import LANGUAGES, Letter, Office, _spoken, as_text, compose_letter, find_subject, letter_pdf
 from mia_core.report.results import AuditResult, LookupResult
-from mia_core.seal import SealingKey, check_seal
-from mia_core.store import Store
+from mia_core.storage.seal import SealingKey, check_seal
+from mia_core.storage.store import Store
 from mia_core.types import Gate, Role
 from tests.conftest import KEY, UNSCORED
 

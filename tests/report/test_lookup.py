@@ -10,7 +10,7 @@ import pytest
 from mia_core.errors import NotFound
 from mia_core.report.lookup import find_audit, flag_at_every_offset, lookup_user, weigh
 from mia_core.report.results import AuditResult, Flag
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Role
 
 

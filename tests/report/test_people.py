@@ -10,7 +10,7 @@ from mia_core.errors import NotFound
 from mia_core.report import people
 from mia_core.report.people import PAGE, Search
 from mia_core.report.results import AuditResult, read_table
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Role
 
 

@@ -12,7 +12,7 @@ from mia_core.experiment import Synthetic
 from mia_core.report.export import users_csv
 from mia_core.report.removal import remove_audit, remove_data_set
 from mia_core.report.results import AuditResult, read_table
-from mia_core.store import Store
+from mia_core.storage.store import Store
 
 OTHER, POINT = "cd34" + "0" * 60, "ef56" + "0" * 60
 OWN_MODEL, SHARED_MODEL = "a1" + "0" * 62, "b2" + "0" * 62

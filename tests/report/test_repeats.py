@@ -12,7 +12,7 @@ import pytest
 from mia_core.report.repeats import find_repeats
 from mia_core.report.results import AuditResult
 from mia_core.report.wording import explain_repeats, no_repeats, spread_in_short
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Gate, Metric
 
 FAILED = [Gate("null", False, 0.9, 0.001, 140, "It failed.", "Look at the split.")]

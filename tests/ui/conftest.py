@@ -10,7 +10,7 @@ import streamlit as st
 from playwright.sync_api import Browser, Page, sync_playwright
 from streamlit.testing.v1 import AppTest
 
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from tests.ui.serving import ARGUMENTS, CHROMIUM, SECONDS, Server
 
 ROOT = Path(__file__).parents[2]

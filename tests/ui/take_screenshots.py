@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from mia_core import example
 from mia_core.report.results import read_table
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.ui.frame import PAGES, ROOT
 from tests.ui.serving import ARGUMENTS, CHROMIUM, Server, settled
 

@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from mia_core import example
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.ui.frame import PAGES
 from tests.ui.serving import SECONDS, Server, settled
 
@@ -53,12 +53,22 @@ def bare(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> set[str]
     return found
 
 
+@pytest.fixture(scope="module")
+def visitor(browser: Browser) -> Iterator[Page]:
+    """One page for all addresses: a browser that was there before has the frontend at hand."""
+    page = browser.new_page()
+    yield page
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_opens_by_its_address_fits_and_is_as_accessible_as_streamlit_lets_it_be(
-    shown: Server, browser: Browser, bare: set[str], name: str, scheme: Any
+    shown: Server, visitor: Page, bare: set[str], name: str, scheme: Any
 ) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    page = visitor
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.emulate_media(color_scheme=scheme)
     page.goto(f"{shown.url}/{'' if name == 'start' else name}")
     expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=30 * SECONDS)
     settled(page)
@@ -71,4 +81,3 @@ def test_a_page_opens_by_its_address_fits_and_is_as_accessible_as_streamlit_lets
         page.wait_for_timeout(0.15 * SECONDS)
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     expect(page.get_by_text("fault of ours")).to_have_count(0)
-    page.close()

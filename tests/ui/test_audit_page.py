@@ -11,12 +11,12 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from mia_core.attacks.catalogue import ATTACKS, GROUPS
-from mia_core.capacity import throughput_key
-from mia_core.estimate import Rates
+from mia_core.audit.estimate import Rates
 from mia_core.experiment import Runtime, parse_experiment, read_experiment, to_toml
 from mia_core.jobs.queue import Queue
+from mia_core.planning.capacity import throughput_key
 from mia_core.report.results import AuditResult
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from tests.ui.test_pages import no_fault, words
 
 Open = Callable[..., AppTest]
@@ -118,7 +118,7 @@ def test_what_audits_took_here_scales_the_plan(
 ) -> None:
     app = open_page("audit")
     assert "so much did 1 audit take" not in words(app)
-    monkeypatch.setattr("mia_core.capacity.SHORTEST", 0.0)
+    monkeypatch.setattr("mia_core.planning.capacity.SHORTEST", 0.0)
     st.cache_data.clear()
     app = open_page("audit")
     assert "so much did 1 audit" in words(app)

@@ -14,7 +14,7 @@ from large_audit import LEAD, write_large_audit
 from streamlit.testing.v1 import AppTest
 
 from mia_core.report.results import AuditResult, read_result
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Gate
 from mia_core.ui import charts, leak_charts
 from tests.ui.test_pages import no_fault, words

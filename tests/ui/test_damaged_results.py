@@ -10,13 +10,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from mia_core import __main__ as command_line
-from mia_core import integrity
 from mia_core.errors import NotFound
 from mia_core.jobs.queue import Queue
 from mia_core.report.lookup import find_audit
 from mia_core.report.results import AuditResult
-from mia_core.store import Store
-from tests.test_store import flip
+from mia_core.storage import integrity
+from mia_core.storage.store import Store
+from tests.storage.test_store import flip
 
 Open = Callable[..., AppTest]
 

@@ -18,7 +18,7 @@ from mia_core.data.profile import parted, profile, prompts_of
 from mia_core.errors import ConfigError, DataError
 from mia_core.experiment import Prompt
 from mia_core.limits import UPLOADED
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.ui import uploads
 from tests.ui.test_pages import no_fault, words
 

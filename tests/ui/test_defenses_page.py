@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from mia_core import study
-from mia_core.defending import parse_defending, run_defending
 from mia_core.experiment import Runtime, parse_experiment
 from mia_core.jobs.queue import Queue
 from mia_core.pipeline import run_audit
 from mia_core.report.defending import DefenseResult
 from mia_core.report.results import AuditResult
-from mia_core.store import Store
+from mia_core.storage.store import Store
+from mia_core.studies import study
+from mia_core.studies.defending import parse_defending, run_defending
 
 Open = Callable[..., AppTest]
 QUICK = {"epochs": 2, "learning_rate": 5e-3}

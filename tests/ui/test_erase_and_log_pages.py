@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from mia_core import journal
 from mia_core.data import library
 from mia_core.data.interactions import validate
 from mia_core.jobs.queue import Queue
 from mia_core.report.results import AuditResult
-from mia_core.store import Store
+from mia_core.storage import journal
+from mia_core.storage.store import Store
 from tests.conftest import ODD_IDS
 
 Open = Callable[..., AppTest]

@@ -9,12 +9,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from mia_core.experiment import Runtime, parse_experiment
-from mia_core.forgetting import parse_forgetting, run_forgetting
 from mia_core.jobs.queue import Queue
 from mia_core.pipeline import run_audit
 from mia_core.report.forgetting import ForgettingResult
 from mia_core.report.results import AuditResult, read_table
-from mia_core.store import Store
+from mia_core.storage.store import Store
+from mia_core.studies.forgetting import parse_forgetting, run_forgetting
 from mia_core.types import Role
 
 Open = Callable[..., AppTest]

@@ -8,14 +8,14 @@ from urllib.parse import quote, urlparse
 
 import polars as pl
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from mia_core.data import library, synthetic
 from mia_core.data.interactions import validate
 from mia_core.experiment import Data, Synthetic
 from mia_core.pipeline import run_audit
 from mia_core.report.results import AuditResult, read_table
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from tests.test_pipeline import tiny
 from tests.ui.serving import SECONDS, Server, settled
 
@@ -74,12 +74,20 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server,
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One for all pages: a browser that was there before has the frontend at hand."""
+    made = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize("name", OF_DATA)
 def test_what_came_from_a_file_does_nothing(
-    attacked: tuple[Server, AuditResult, str], browser: Browser, name: str
+    attacked: tuple[Server, AuditResult, str], context: BrowserContext, name: str
 ) -> None:
     server, result, person = attacked
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("dialog", lambda dialog: pytest.fail(f"a dialog opened: {dialog.message}"))

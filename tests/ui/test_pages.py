@@ -16,8 +16,9 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from mia_core import estimate, limits
+from mia_core import limits
 from mia_core.attacks.catalogue import ATTACKS, GROUPS
+from mia_core.audit import estimate
 from mia_core.data import library, synthetic
 from mia_core.data.formats import FORMATS
 from mia_core.data.interactions import Interactions, validate
@@ -27,7 +28,7 @@ from mia_core.jobs.queue import Queue
 from mia_core.limits import Turnstile
 from mia_core.pipeline import summarise
 from mia_core.report.results import AttackComparison, AuditResult, Claims
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Gate, Metric
 from mia_core.ui import frame
 from mia_core.ui.attack_choice import PRESETS

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from mia_core.jobs.queue import Queue
 from mia_core.report.results import AuditResult
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.ui.frame import PAGES
 from tests.small_disk import fill, make_read_only, small_disk
 

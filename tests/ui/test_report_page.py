@@ -13,8 +13,8 @@ from mia_core.report.finished import read_finished
 from mia_core.report.package import sealed_html
 from mia_core.report.results import AuditResult
 from mia_core.report.vector_charts import HELD_OUT, MEMBER
-from mia_core.seal import SealingKey, in_groups
-from mia_core.store import Store
+from mia_core.storage.seal import SealingKey, in_groups
+from mia_core.storage.store import Store
 from mia_core.types import Gate
 from mia_core.ui import charts
 from tests.conftest import KEY

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from mia_core.jobs.queue import Queue
 from mia_core.report.results import AuditResult
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import Role
 
 OpenPage = Callable[..., AppTest]

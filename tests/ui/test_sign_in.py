@@ -14,10 +14,10 @@ from playwright.sync_api import Browser, Page, expect
 from mia_core import example
 from mia_core.data import library, synthetic
 from mia_core.experiment import Synthetic
-from mia_core.integrity import MANIFEST
 from mia_core.jobs.queue import Queue
 from mia_core.report.results import read_table
-from mia_core.store import Store
+from mia_core.storage.integrity import MANIFEST
+from mia_core.storage.store import Store
 from mia_core.ui.frame import PAGES
 from mia_core.ui.sign_in import owner_of
 from tests.ui.identity_provider import IdentityProvider

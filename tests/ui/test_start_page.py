@@ -13,7 +13,7 @@ from mia_core.jobs.queue import Queue
 from mia_core.report.base_rates import count_flagged
 from mia_core.report.removal import remove_audit
 from mia_core.report.results import AuditResult
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from tests.ui.test_pages import no_fault, words
 
 Open = Callable[..., AppTest]

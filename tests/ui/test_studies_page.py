@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from mia_core import study as studies
 from mia_core.jobs.queue import Queue
 from mia_core.report.studies import StudyResult
-from mia_core.store import Store
-from mia_core.study import parse_study, presets, run_study
+from mia_core.storage.store import Store
+from mia_core.studies import study as studies
+from mia_core.studies.study import parse_study, presets, run_study
 
 Open = Callable[..., AppTest]
 QUICK = {"epochs": 1, "learning_rate": 5e-3}

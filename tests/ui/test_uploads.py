@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from mia_core.data import synthetic
 from mia_core.experiment import Synthetic
 from mia_core.report.results import read_result, read_table
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from tests.ui.serving import SECONDS, Server, settled, titled
 
 DATA = os.environ.get("MIA_REAL_DATA", "")

@@ -13,7 +13,7 @@ from mia_core.data.interactions import validate
 from mia_core.jobs.queue import Queue
 from mia_core.report.people import PAGE
 from mia_core.report.results import AuditResult
-from mia_core.store import Store
+from mia_core.storage.store import Store
 from mia_core.types import SESSION
 from mia_core.ui.token_text import LEVELS, STRONGEST, token_html
 from tests.ui.test_pages import no_fault, words

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from mia_core.models.llm.families import LONGEST_SEQUENCE, Family
 from mia_core.observe.observations import AnswerOutputs, Encoded
+
+TEXTS_AT_ONCE = 10_000
+"""That are given to a tokenizer together."""
 
 
 @dataclass
@@ -60,21 +64,23 @@ class LanguageModel:
 
     def encode(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Encoded]:
         """Token ids; answers end with the end token. A prompt that is too long loses its oldest part."""
-        asked = self._token_ids(prompts)
         # The same tokens in every family, so that a student of another family answers in the teacher's tokens.
-        replied = self._token_ids([" " + answer for answer in answers])
+        replied = self._token_ids(" " + answer for answer in answers)
         end = self.tokenizer.eos_token_id
         encoded = []
-        for prompt, reply in zip(asked, replied, strict=True):
+        for prompt, reply in zip(self._token_ids(prompts), replied, strict=True):
             answer = (*reply, end)
             room = max(1, self.longest - len(answer))
-            encoded.append(Encoded(tuple(prompt[-room:]), answer))
+            encoded.append(Encoded(prompt[-room:], answer))
         return encoded
 
-    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        return self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    def _token_ids(self, texts: Iterable[str]) -> Iterator[tuple[int, ...]]:
+        """The ids of one text after the other: what a tokenizer holds of a text beside them takes far more room."""
+        same: dict[int, int] = {}  # One object for all tokens that are the same.
+        rest = iter(texts)
+        while part := list(islice(rest, TEXTS_AT_ONCE)):
+            found = self.tokenizer(part, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            yield from (tuple(same.setdefault(token, token) for token in ids) for ids in found)
 
     def texts(self, tokens: Sequence[int]) -> list[str]:
         """Each token as text, with the space that stands before a word; what marks an end is in brackets."""
