@@ -47,11 +47,11 @@ JOBS = Limit("MIA_MOST_JOBS", 50)
 UPLOADED = Limit("MIA_MOST_UPLOADED_MB", 2_000)
 """Megabytes that one owner has uploaded and not yet saved or taken away."""
 KEPT = Limit("MIA_MOST_KEPT_GB", 200)
-"""Gigabytes that one owner's data, models and results take before no more are made."""
+"""Gigabytes that one owner's data, handed-in lists, models and results take before no more are made."""
 AT_ONCE = Limit("MIA_JOBS_AT_ONCE", 1)
 """Jobs that run at once on the machine, whoever they belong to."""
 LOOKUPS = Limit("MIA_LOOKUPS_PER_MINUTE", 60)
-"""People whom one owner looks up in a minute."""
+"""Lookups of one owner in a minute: people, lists of people, pasted histories; each question is one."""
 
 
 def check_jobs(active: int) -> None:
@@ -94,9 +94,9 @@ def check_kept(size: int) -> None:
     """
     if KEPT.passed_by(size / GIGABYTE):
         raise LimitReached(
-            f"data, models and results take {size / GIGABYTE:,.1f} GB, and {KEPT.most:,} GB is the limit; delete audits or data "
-            "sets that are no longer needed (the pages Results and Data, or the command retention), or ask whoever runs the "
-            f"server to raise {KEPT.variable}"
+            f"data, handed-in lists, models and results take {size / GIGABYTE:,.1f} GB, and {KEPT.most:,} GB is the limit; "
+            "delete audits or data sets that are no longer needed (the pages Results and Data, or the command retention), or ask "
+            f"whoever runs the server to raise {KEPT.variable}"
         )
 
 

@@ -74,7 +74,7 @@ def run_audit(
     kind: Literal["audit", "point", "placebo"] = "audit",
     interactions: Interactions | None = None,
 ) -> AuditResult:
-    """Runs a whole audit, or finds it in the store.
+    """Runs a whole audit, or finds it in the store; a copy of its data that has gone is kept anew.
 
     Args:
         kind: a placebo and a point of a study are kept like an audit, but not listed among them.
@@ -92,6 +92,7 @@ def run_audit(
         # What was somebody's placebo, or a point of a study, is now wanted for itself, under its own name.
         name = experiment.name
         store.alter(key, lambda folder: read_result(folder).renamed(name).write(folder, {}), kind=kind, name=name)
+    _keep_data(run)
     return read_result(found)
 
 
@@ -151,9 +152,13 @@ class _Findings:
         self.result.write(folder, dict(self.tables))
 
 
+def _keep_data(run: Run) -> None:
+    run.build(run.interactions.key, "interactions", run.interactions.write, keep=True)
+
+
 def _audit(run: Run, key: str) -> _Findings:
     with run.stage(estimate.READ):
-        run.build(run.interactions.key, "interactions", run.interactions.write, keep=True)
+        _keep_data(run)
         _ = run.split, run.samples
     with others(run), _placebo_beside(run) as placebo:
         return _judged(run, key, placebo)

@@ -339,7 +339,7 @@ def _offer_to_measure(experiment: Experiment, where: str) -> None:
 @st.fragment(run_every=2)
 def _while_measuring(job_id: str) -> None:
     job = frame.queue().get(job_id)
-    if job.state not in run_status.ACTIVE:
+    if not job.active:
         if job.state == "failed":
             st.session_state["measure_failed"] = job.message
         st.rerun(scope="app")

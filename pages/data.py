@@ -16,10 +16,10 @@ from mia_core.data.interactions import Interactions
 from mia_core.data.profile import Profile, profile, prompts_of
 from mia_core.data.prompts import PROMPT_STYLES
 from mia_core.data.split import FEWEST_USERS
+from mia_core.data_rights.removal import remove_data_set
 from mia_core.errors import DataError, MemberScopeError, shortened
 from mia_core.experiment import Columns, Experiment, Prompt, Synthetic
 from mia_core.limits import UPLOADED, check_kept
-from mia_core.report.removal import remove_data_set
 from mia_core.report.wording import minute
 from mia_core.ui import charts, data_charts, forms, frame, uploads
 from mia_core.ui.twin import show_chart
@@ -335,6 +335,10 @@ def bring(source: Source) -> None:
     """Preview, mapping, check, save."""
     try:
         preview = previewed(str(source.path), source.stamp)
+        if preview.unread:
+            # Names come from outside: shown as text, never as Markdown.
+            unread = shortened(", ".join(preview.unread))
+            st.text(f"Not read: {unread}. Of several tables one of interactions is read, and one of titles.")
         columns = ask_mapping(preview)
         with st.expander("The file as it is", expanded=preview.format == "table"):
             st.dataframe(preview.rows, hide_index=True, height=200)

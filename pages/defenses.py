@@ -10,6 +10,7 @@ import polars as pl
 import streamlit as st
 
 from mia_core.audit import estimate
+from mia_core.data_rights.removal import remove_defenses
 from mia_core.defenses.catalogue import DEFENSES
 from mia_core.defenses.training import DpSgd
 from mia_core.errors import MemberScopeError, NotFound
@@ -26,7 +27,6 @@ from mia_core.report.defending import (
     read_trade,
     recommendation,
 )
-from mia_core.report.removal import remove_defenses
 from mia_core.report.results import AuditResult
 from mia_core.studies.defending import Tried, parse_defending, refused_of_panel, study_of
 from mia_core.ui import frame, run_status, trade_charts

@@ -9,7 +9,6 @@ import streamlit as st
 
 from mia_core.data_rights.erasing import Audits, Models, Plan, erase, explain_erased, explain_plan, plan_erasing
 from mia_core.errors import MemberScopeError
-from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.ui import frame
 
 MODELS: dict[Models, str] = {
@@ -69,8 +68,6 @@ def ask_how(user: str, plan: Plan) -> None:
         finally:
             frame.forget_everything()
             st.session_state.pop("erasing", None)
-        if done.queued:
-            ensure_supervisor(frame.home())
         st.session_state["erased"] = explain_erased(done)
         st.session_state["erase_user"] = ""
         st.rerun()

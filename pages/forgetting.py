@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from mia_core.data_rights.removal import remove_forgetting
 from mia_core.errors import ConfigError, NotFound
 from mia_core.report.forgetting import (
     VERDICT_TITLES,
@@ -19,7 +20,6 @@ from mia_core.report.forgetting import (
     read_forgetting,
     verdict_sentences,
 )
-from mia_core.report.removal import remove_forgetting
 from mia_core.report.results import AuditResult
 from mia_core.studies.forgetting import FEWEST_SEEDS, parse_forgetting
 from mia_core.ui import forgetting_charts, frame, run_status

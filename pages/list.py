@@ -35,6 +35,7 @@ def ask(audit: str, unit: Unit) -> CohortResult | None:
         if not ids:
             st.warning(f"Paste at least {FEWEST_LISTED} ids, or choose a file.")
             return None
+        frame.note_list(audit, len(ids))
         st.session_state["cohort"] = (audit, judge_cohort(frame.store(), audit, ids))
     kept = st.session_state.get("cohort")
     return kept[1] if kept and kept[0] == audit else None

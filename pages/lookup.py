@@ -70,6 +70,8 @@ def by_history(audit: str) -> None:
         if not lines:
             st.warning("Paste at least one line, or choose a file.")
             return
+        # The log has it from the job.
+        frame.LOOKUPS.enter(str(frame.home()))
         job = frame.queue().submit("lookup", "Lookup of a pasted history", {"audit": audit, "history": lines})
         ensure_supervisor(frame.home())
         st.query_params["job"] = job.id

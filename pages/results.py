@@ -9,10 +9,10 @@ import streamlit as st
 
 from mia_core.attacks.contract import NO_EVIDENCE
 from mia_core.data_rights.pseudonyms import pseudonymise
+from mia_core.data_rights.removal import remove_audit
 from mia_core.defenses.catalogue import DEFENSES
 from mia_core.report.follow_ups import follow_ups
 from mia_core.report.protocols import ServedBothWays, both_ways, explain_both_ways
-from mia_core.report.removal import remove_audit
 from mia_core.report.results import AuditResult, Metric
 from mia_core.report.wording import (
     ROLE_NAMES,

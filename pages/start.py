@@ -122,7 +122,7 @@ def show_work() -> None:
 
 def _list_work() -> None:
     jobs = [job for job in frame.queue().jobs(20) if job.kind in run_status.PAGE_OF]
-    running = [job for job in jobs if job.state in run_status.ACTIVE]
+    running = [job for job in jobs if job.active]
     stopped = [job for job in jobs if job.state in ("failed", "cancelled")][:SHOWN_STOPS]
     audits = frame.audits()[:SHOWN_AUDITS]
     if running:
@@ -154,9 +154,7 @@ def _show_job(job: Job) -> None:
         else:
             state.badge(label, color=colour)  # type: ignore[arg-type]
         with way:
-            frame.link(
-                run_status.PAGE_OF[job.kind], "Watch" if job.state in run_status.ACTIVE else "Open", None, job=job.id
-            )
+            frame.link(run_status.PAGE_OF[job.kind], "Watch" if job.active else "Open", None, job=job.id)
 
 
 def _show_audit(entry: Entry) -> None:

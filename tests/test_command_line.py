@@ -320,6 +320,7 @@ def test_a_study_is_a_table_and_a_json_document(store: Store, run: Callable[...,
     assert run("report", auc["audit"][:8]).code == 0
 
 
+@pytest.mark.slow
 def test_an_audit_is_repeated_with_two_more_seeds_and_its_report_says_how_far_chance_goes(
     store: Store, run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

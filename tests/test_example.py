@@ -14,11 +14,11 @@ import pytest
 from mia_core import example
 from mia_core.data_rights.erasing import erase
 from mia_core.data_rights.pseudonyms import pseudonymise
+from mia_core.data_rights.removal import remove_audit
 from mia_core.errors import StoreError
 from mia_core.keys import file_key
 from mia_core.planning.capacity import past_audits
 from mia_core.report.lookup import lookup_user
-from mia_core.report.removal import remove_audit
 from mia_core.report.results import SHIPPED, read_result, read_table
 from mia_core.storage import journal
 from mia_core.storage.store import Store

@@ -16,12 +16,12 @@ from mia_core.data import library
 from mia_core.data.prompts import audit_samples, events_by_user, prompt_writer
 from mia_core.data.split import Split
 from mia_core.data.synthetic import generate
-from mia_core.errors import ConfigError, DataError
+from mia_core.errors import ConfigError, DataError, NotFound
 from mia_core.evaluate.metrics import best_threshold
 from mia_core.experiment import Base, Experiment, Lora, Prompt, Runtime, Synthetic, Training, parse_experiment
 from mia_core.models.llm.loading import add_lora, build_offline, load_local, save_model, train_tokenizer
 from mia_core.models.llm.training import fit, hard_loss
-from mia_core.pipeline import run_audit
+from mia_core.pipeline import reopen, run_audit
 from mia_core.report.lookup import lookup_user
 from mia_core.report.results import AuditResult, read_table
 from mia_core.report.wording import explain_lookup, headline
@@ -103,6 +103,18 @@ def test_every_part_of_the_result_is_there(audited: AuditResult, shared: Store) 
     assert sorted(stage.name for stage in audited.stages) == sorted(planned)
 
 
+def test_a_finished_audit_whose_data_went_keeps_them_anew_and_makes_nothing_else(
+    audited: AuditResult, shared: Store
+) -> None:
+    shared.remove(audited.data["key"])
+    before = {entry.key for entry in shared.entries()}
+    with pytest.raises(NotFound, match="run the audit again"):
+        reopen(audited, shared, Silent(), Runtime())
+    assert run_audit(tiny(), shared).created == audited.created
+    assert {entry.key for entry in shared.entries()} - before == {audited.data["key"]}
+    assert reopen(audited, shared, Silent(), Runtime()).interactions.key == audited.data["key"]
+
+
 def test_p_values_are_for_those_who_are_judged_and_known_users_have_none(audited: AuditResult, shared: Store) -> None:
     users = users_of(audited, shared)
     has_p = users.filter(pl.col("p.distillation").is_not_null())
@@ -174,6 +186,7 @@ def test_an_interrupted_audit_goes_on_where_it_stopped(tmp_path: Path, audited: 
     assert not finished[estimate.observe_stage("target")]
 
 
+@pytest.mark.slow
 def test_in_the_null_world_only_the_leaking_demonstration_finds_anybody(shared: Store) -> None:
     result = run_audit(tiny(target={**TINY["target"], "world": "null"}), shared)
     users = users_of(result, shared)
@@ -284,7 +297,7 @@ def own(folder: Path, target: str, **more: Any) -> Experiment:
     return tiny(target={"source": "own", "path": str(folder / target), **lists, **more}, base={**TINY["base"], **base})
 
 
-@pytest.mark.parametrize("target", ["tuned", "adapter"])
+@pytest.mark.parametrize("target", [pytest.param("tuned", marks=pytest.mark.slow), "adapter"])
 def test_a_target_that_is_brought_along_is_judged(target: str, brought: tuple[Path, list[str]], shared: Store) -> None:
     folder, judged = brought
     result = run_audit(own(folder, target), shared)

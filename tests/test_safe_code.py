@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,20 @@ STARTED = {"sys.executable", "RUNNER", "str(home)", "str(self.home)", "job.id", 
 LOADERS = {"from_pretrained", "snapshot_download"}
 
 
-def calls() -> Iterator[tuple[str, str, ast.Call]]:
+@cache
+def nodes() -> list[tuple[Path, ast.AST]]:
+    """Every piece of the program, with its file."""
+    return [(path, node) for path in FILES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+
+
+@cache
+def calls() -> list[tuple[str, str, ast.Call]]:
     """(place, what is called, the call) of every call in the program."""
-    for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                yield f"{path.relative_to(ROOT)}:{node.lineno}", ast.unparse(node.func), node
+    return [
+        (f"{path.relative_to(ROOT)}:{node.lineno}", ast.unparse(node.func), node)
+        for path, node in nodes()
+        if isinstance(node, ast.Call)
+    ]
 
 
 def value(call: ast.Call, name: str) -> object:
@@ -69,11 +77,10 @@ def test_what_is_started_is_made_of_words_of_our_own() -> None:
 
 
 def test_nothing_is_unpickled() -> None:
-    for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not UNPICKLING & {name.partition(".")[0] for name in names}, path
+    for path, node in nodes():
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not UNPICKLING & {name.partition(".")[0] for name in names}, path
     for place, name, call in calls():
         if name in ("np.load", "numpy.load"):
             assert value(call, "allow_pickle") is False, place

@@ -144,8 +144,8 @@ def remove(
 ) -> None:
     """Delete an audit, a comparison, a check or a saved data set, with everything that nothing else rests on."""
     from mia_core.data import library
+    from mia_core.data_rights.removal import remove_audit, remove_data_set, remove_defenses, remove_forgetting
     from mia_core.report.lookup import find_finished
-    from mia_core.report.removal import remove_audit, remove_data_set, remove_defenses, remove_forgetting
     from mia_core.storage import journal
 
     if (audit is None) == (data is None):

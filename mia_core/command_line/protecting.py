@@ -63,7 +63,6 @@ def erase(
     from mia_core.command_line.show_protecting import show_plan
     from mia_core.data_rights.erasing import erase as erase_person
     from mia_core.data_rights.erasing import explain_erased, plan_erasing
-    from mia_core.jobs.supervisor import ensure_supervisor
 
     store = open_store()
     if dry_run or not yes:
@@ -74,8 +73,6 @@ def erase(
         if not typer.confirm("Erase all of this for good?"):
             raise Cancelled("nothing was erased")
     done = erase_person(store, user, models, audits)
-    if done.queued:
-        ensure_supervisor(store.home)
     typer.echo(printable("\n".join(explain_erased(done))))
 
 

@@ -36,6 +36,8 @@ class Preview:
     rows: pl.DataFrame
     """The first rows, as text."""
     problems: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """Tables of the folder that are neither the interactions nor their titles."""
 
 
 PACKED = (".gz", ".zip", ".bz2", ".xz", ".7z", ".zst")
@@ -75,12 +77,14 @@ def inspect_source(path: Path) -> Preview:
     _check_exists(path)
     layout = recognise(path)
     found = None if layout == "table" else FORMATS[layout].find(path)
-    table = open_table(_main_and_titles(path)[0]) if found is None else FORMATS[layout].open(found[0])
+    read = _main_and_titles(path) if found is None else found
+    table = open_table(read[0]) if found is None else FORMATS[layout].open(read[0])
     rows = read_rows(table, limit=20).drop("line")
     guess = guess_columns(rows.columns) if found is None else FORMATS[layout].mapping(table)
     missing = [name for name in ("user", "item") if not getattr(guess, name)]
     problems = [f"No column looks like the {name}. Say below which one it is." for name in missing]
-    return Preview(layout, rows.columns, guess, rows, problems)
+    unread = [table.name for table in _tables_in(path) if table not in read] if path.is_dir() else []
+    return Preview(layout, rows.columns, guess, rows, problems, unread)
 
 
 def recognise(path: Path) -> str:
@@ -94,12 +98,16 @@ def _check_exists(path: Path) -> None:
         raise DataError(f"data.path is {shortened(str(path))!r}; there is no such file or folder; check the spelling")
 
 
+def _tables_in(folder: Path) -> list[Path]:
+    tables = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.casefold() in TABLE_SUFFIXES]
+    return [p for p in tables if not p.name.casefold().startswith("readme")]
+
+
 def _main_and_titles(path: Path) -> tuple[Path, Path | None]:
     """The table of interactions, and the table of titles beside it, if there is one."""
     if path.is_file():
         return path, None
-    tables = [p for p in sorted(path.iterdir()) if p.is_file() and p.suffix.casefold() in TABLE_SUFFIXES]
-    tables = [p for p in tables if not p.name.casefold().startswith("readme")]
+    tables = _tables_in(path)
     if not tables:
         packed = next((p.name for p in sorted(path.iterdir()) if p.suffix.casefold() in PACKED), "")
         unpack = f"; unpack {packed!r} first" if packed else ""

@@ -126,10 +126,11 @@ def _like_dislike(window: Sequence[Event], template: str, separator: str, liked_
         chosen = [e.title for e in window[:-1] if e.rating is not None and (e.rating >= liked_from) == liked]
         return separator.join(chosen) or "none"
 
-    prompt = template.replace("{liked}", titles(True)).replace("{disliked}", titles(False))
+    told = {"liked": titles(True), "disliked": titles(False), "candidate": window[-1].title}
     rating = window[-1].rating
     answer = "Yes" if rating is not None and rating >= liked_from else "No"
-    return prompt.replace("{candidate}", window[-1].title), answer
+    # In one pass: a title may itself be called {candidate}.
+    return re.sub(r"\{(liked|disliked|candidate)\}", lambda found: told[found[1]], template), answer
 
 
 SEPARATOR = "\x1f"

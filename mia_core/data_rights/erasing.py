@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +23,24 @@ import polars as pl
 from mia_core import __version__, parquet
 from mia_core.data import library
 from mia_core.data.interactions import Interactions
-from mia_core.data_rights.searching import USER_FIELDS, Searched, Wanted, holds, search, search_file, strings
-from mia_core.errors import ConfigError, NotFound, StoreError
+from mia_core.data_rights.removal import check_nothing_runs
+from mia_core.data_rights.searching import (
+    UNREAD,
+    USER_FIELDS,
+    Searched,
+    Wanted,
+    bounded_lines,
+    cells_of,
+    holds,
+    search,
+    search_file,
+    strings,
+    was_handed_in,
+)
+from mia_core.errors import ConfigError, LimitReached, NotFound, StoreError
 from mia_core.experiment import Data, Runtime, Sessions
 from mia_core.jobs.queue import Queue, compact
+from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.keys import content_key
 from mia_core.report.finished import pseudonym
 from mia_core.report.results import AUDITS, RESULTS, ROWS_TOGETHER, read_result
@@ -111,7 +126,9 @@ class Plan:
     """Splits, observations, scores, answers: all that goes beside data, results and models."""
     jobs: int
     files: list[Path]
-    """Uploads, lists and logs that name the person."""
+    """Uploads, lists and logs that name the person, or may: see `unread`."""
+    unread: list[Path]
+    """Of these files, uploads and lists that cannot be searched, so that nobody can say whether the person is in them."""
     outside: list[str]
     """Files and models outside of the home folder that these audits were made from: out of this program's reach."""
     exported: list[journal.Event]
@@ -174,6 +191,7 @@ def plan_erasing(store: Store, user: str) -> Plan:
     touched = [entry for entry in results if _rests_on(entry, set(data)) or _named_in(entry.path, wanted)]
     touched += _built_of([entry for entry in results if entry not in touched], {entry.key for entry in touched})
     intermediates = _loose(everything, {entry.key for entry in touched}, set(data)) if data or touched else []
+    files = {path: said for path in _loose_files(store.home) if (said := _traces(store.home, path, wanted))}
     queue, keys = Queue(store.home), {entry.key for entry in touched}
     return Plan(
         wanted=wanted,
@@ -182,7 +200,8 @@ def plan_erasing(store: Store, user: str) -> Plan:
         models=_models([entry for entry in intermediates if entry.kind == "model"], touched, ids),
         intermediates=[entry for entry in intermediates if entry.kind != "model"],
         jobs=sum(_is_about(job, wanted, keys) for job in queue.jobs(limit=-1)),
-        files=[path for path in _loose_files(store.home) if search_file(path, wanted).traces],
+        files=list(files),
+        unread=[path for path, said in files.items() if said == [UNREAD]],
         outside=_outside(store.home, touched),
         exported=[
             event
@@ -193,7 +212,7 @@ def plan_erasing(store: Store, user: str) -> Plan:
 
 
 def erase(store: Store, user: str, models: Models = "delete", audits: Audits = "keep") -> Erased:
-    """Erases a person, and searches the whole home folder afterwards.
+    """Erases a person, searches the whole home folder, and has a supervisor do what is queued anew.
 
     Args:
         user: as for `plan_erasing`.
@@ -205,12 +224,8 @@ def erase(store: Store, user: str, models: Models = "delete", audits: Audits = "
         NotFound: there is nothing of this person.
         StoreError: a trace remains.
     """
+    check_nothing_runs(store, "could write down again what is erased", "erase")
     queue = Queue(store.home)
-    if queue.active():
-        raise ConfigError(
-            "something is running or waiting in this home folder, and could write down again what is erased; wait until it has "
-            "ended or cancel it, then erase"
-        )
     plan = plan_erasing(store, user)
     if plan.empty:
         raise NotFound(" ".join(explain_plan(plan)))
@@ -242,13 +257,15 @@ def erase(store: Store, user: str, models: Models = "delete", audits: Audits = "
             searched_files=done.searched.files,
             traces=len(done.searched.traces),
         )
+    done = _queued(store, done, anew)
     if done.searched.traces:
         places = "; ".join(f"{what} in {place}" for place, what in done.searched.traces[:10])
+        queued = ", and what was to be computed anew is queued" if done.queued else ""
         raise StoreError(
             f"{len(done.searched.traces)} traces of this person remain in {str(store.home)!r}: {places}. What else there was is "
-            "erased; delete these files, or erase again once nothing else writes here"
+            f"erased{queued}; delete these files, or erase again once nothing else writes here"
         )
-    return _queued(store, done, anew)
+    return done
 
 
 def explain_plan(plan: Plan) -> list[str]:
@@ -259,6 +276,11 @@ def explain_plan(plan: Plan) -> list[str]:
             said.append("This id begins or ends with a blank, which reading data takes off: ask again without it.")
         return said
     said = [f"{_listed(plan, (*plan.results, *plan.data))}."]
+    if plan.unread:
+        said.append(
+            "Uploads or lists that cannot be searched, so that nobody can say whether this person is in them, go, too: "
+            f"{len(plan.unread)}."
+        )
     if plan.exported:
         times = "once" if len(plan.exported) == 1 else f"{len(plan.exported)} times"
         said.append(
@@ -299,8 +321,9 @@ def explain_erased(done: Erased) -> list[str]:
         said.append(f"Queued anew, on the data without the person: {_named(plan, list(done.queued.values()))}.")
     if done.not_retrained:
         said.append(
-            "Not run anew, since their model was brought along, their data are gone or were not one set, or nobody is left whom "
-            f"they asked about: {_named(plan, done.not_retrained)}."
+            "Not run anew, since their model was brought along, their data are gone or were not one set, nobody is left whom "
+            "they asked about, or no more jobs may wait or nothing more be kept here (launch these by hand when there is room): "
+            f"{_named(plan, done.not_retrained)}."
         )
     return [*said, *(f"Outside of the home folder, and so left alone: {path}" for path in plan.outside)]
 
@@ -494,6 +517,13 @@ def _outside(home: Path, results: Sequence[Entry]) -> list[str]:
     return sorted(found)
 
 
+def _traces(home: Path, path: Path, wanted: Wanted) -> list[str]:
+    """What of the person is in a file; nothing where it has gone in the meantime."""
+    with suppress(FileNotFoundError):
+        return [what for _, what in search_file(path, wanted, handed_in=was_handed_in(home, path)).traces]
+    return []
+
+
 # What is done
 
 
@@ -589,24 +619,34 @@ def _renamed(name: str, wanted: Wanted) -> str:
 
 
 def _clear_files(home: Path, plan: Plan) -> None:
-    """Uploads go whole; lists and logs lose the lines that name the person; half-made work goes whole."""
+    """Uploads go whole; lists and logs lose the lines that name the person, and go whole where that is not enough, as where no
+    line can be told from another; half-made work goes whole."""
     for path in plan.files:
-        if path.suffix.lower() in (".txt", ".log", ".csv", ".tsv") and path.parent.name != "uploads":
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-            left = [line for line in lines if not _line_names(line, path.suffix == ".log", plan.wanted)]
-            path.write_text("".join(left), encoding="utf-8")
-        else:
+        in_lines = path.suffix.lower() in (".txt", ".log", ".csv", ".tsv") and not path.is_relative_to(home / "uploads")
+        if in_lines:
+            _drop_lines(path, plan.wanted)
+        if not in_lines or _traces(home, path, plan.wanted):
             path.unlink(missing_ok=True)
     for folder in ("building", "scratch"):
         for path in (home / folder).glob("*"):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _line_names(line: str, log: bool, wanted: Wanted) -> bool:
-    cells = [part.strip().strip("\"'") for part in re.split(r"[\t,;|]|::", line)]
-    return any(wanted.names(cell, not log) for cell in (line.strip(), *cells)) or any(
-        one in line for one in wanted.telling
-    )
+def _drop_lines(path: Path, wanted: Wanted) -> None:
+    """Writes a file anew without the lines that name the person; all others stay byte for byte."""
+    left = path.with_name(f"{path.name}.left")
+    with suppress(ValueError, FileNotFoundError):
+        with path.open("rb") as before, left.open("wb") as after:
+            after.writelines(
+                line for line in bounded_lines(before) if not _line_names(line, path.suffix == ".log", wanted)
+            )
+        left.replace(path)
+    left.unlink(missing_ok=True)
+
+
+def _line_names(line: bytes, log: bool, wanted: Wanted) -> bool:
+    cells = cells_of(line)
+    return any(wanted.names(cell, not log) for cell in cells) or any(one in cells[0] for one in wanted.telling)
 
 
 def _to_run_anew(plan: Plan) -> list[tuple[Entry, dict[str, Any], Interactions | None]]:
@@ -624,7 +664,7 @@ def _to_run_anew(plan: Plan) -> list[tuple[Entry, dict[str, Any], Interactions |
 
 
 def _queued(store: Store, done: Erased, anew: Sequence[tuple[Entry, dict[str, Any], Interactions | None]]) -> Erased:
-    """Queues results anew on the data without the person."""
+    """Queues results anew on the data without the person, as many as may wait."""
     jobs, left_out, wanted = {}, [], done.plan.wanted
     for entry, document, left in anew:
         kind, argument = JOB_OF[entry.kind]
@@ -641,7 +681,14 @@ def _queued(store: Store, done: Erased, anew: Sequence[tuple[Entry, dict[str, An
             data = Data(source="data-set", key=library.save(store, left, name), sessions=Sessions(by="none"))
             experiment["data"] = data.model_dump(mode="json")
         payload = {argument: {**config, "name": name}, "runtime": Runtime().model_dump(mode="json")}
-        jobs[Queue(store.home).submit(kind, name, {**payload, "version": __version__}).id] = entry
+        try:
+            job = Queue(store.home).submit(kind, name, {**payload, "version": __version__})
+        except LimitReached:
+            left_out.append(entry)
+        else:
+            jobs[job.id] = entry
+    if jobs:
+        ensure_supervisor(store.home)
     return dataclasses.replace(done, queued=jobs, not_retrained=left_out)
 
 

@@ -17,11 +17,11 @@ import polars as pl
 
 from mia_core import parquet
 from mia_core.data import library
+from mia_core.data_rights.removal import check_nothing_runs, remove_audit
 from mia_core.errors import ConfigError, NotFound
 from mia_core.jobs.queue import Queue
 from mia_core.keys import content_key
 from mia_core.report.finished import pseudonym
-from mia_core.report.removal import remove_audit
 from mia_core.report.results import SHIPPED, read_result
 from mia_core.report.wording import PSEUDONYMISED
 from mia_core.storage import journal
@@ -57,11 +57,8 @@ def pseudonymise(store: Store, key: str) -> Pseudonymised:
     result = read_result(entry.path)
     if result.pseudonyms_of:
         raise ConfigError("the users of this audit go by pseudonyms already")
+    check_nothing_runs(store, "may need the data of this audit", "replace the ids")
     queue = Queue(store.home)
-    if queue.active():
-        raise ConfigError(
-            "something is running or waiting in this home folder and may need the data of this audit; wait until it has ended"
-        )
     secret = pseudonym_key(store.home)
     new = content_key("pseudonymised", 1, {}, [key])
     changed = dataclasses.replace(

@@ -2,8 +2,9 @@
 
 Intermediates (models but the target, observations, scores, answers to lookups, half-made work, ended jobs and their logs) go when
 nobody has used them for a while: they can be made again. Uploads (saved data sets, lists that were handed in, the copies of the
-data that audits keep, and the models and splits that rest on these) go at a set age, however often they are used. An audit
-whose data went says so when it is asked for more than its figures.
+data that audits keep, and the models and splits that rest on these) go at a set age, however often they are used; files that were
+uploaded and never saved as a data set go after a day in any case. An audit whose data went says so when it is asked for more than
+its figures.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +30,7 @@ INTERMEDIATES, UPLOADS = "MIA_KEEP_INTERMEDIATES_DAYS", "MIA_KEEP_UPLOADS_DAYS"
 DEFAULT_DAYS = 30.0
 """Of intermediates. Uploads stay until somebody deletes them, unless a time is set: they may be the only copy."""
 DAY = 86_400.0
+"""In seconds; an upload that nobody saved as a data set is kept for one."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,14 @@ def rules() -> Rules:
 
 
 def due(store: Store, kept: Rules, now: float | None = None) -> Due:
-    """What is past its time; nothing that was used within the last hour, since something may be reading it.
+    """What is past its time; no artifact that was used within the last hour, since something may be reading it.
 
     Args:
         now: seconds since 1970; by default the clock of this machine.
     """
     now = time.time() if now is None else now
     everything = store.entries()
-    idle = [entry for entry in everything if entry.kind not in RESULTS and now - entry.last_used > RECENT_SECONDS]
+    idle = [entry for entry in everything if entry.kind not in RESULTS and not store.in_use(entry.key)]
     uploads: list[Entry] = []
     if kept.uploads is not None:
         past = {entry.key for entry in everything if now - _created(entry) > kept.uploads * DAY}
@@ -86,16 +90,15 @@ def due(store: Store, kept: Rules, now: float | None = None) -> Due:
         uploads = [e for e in idle if e.key in gone or (e.keep and e.key in past and e.key not in needed)]
     chosen = {entry.key for entry in uploads}
     intermediates: list[Entry] = []
-    files, jobs = [], []
+    files, jobs = _of_before(now - DAY, (store.home / "uploads").glob("*")), []
     if kept.intermediates is not None:
         limit = now - kept.intermediates * DAY
         intermediates = [e for e in idle if not e.keep and e.last_used < limit and e.key not in chosen]
-        files += [path for folder in ("scratch", "building", "logs") for path in (store.home / folder).glob("*")]
-        files = [path for path in files if path.stat().st_mtime < min(limit, now - RECENT_SECONDS)]
+        working = [path for folder in ("scratch", "building", "logs") for path in (store.home / folder).glob("*")]
+        files += _of_before(min(limit, now - RECENT_SECONDS), working)
         jobs = [job.id for job in Queue(store.home).jobs(limit=-1) if job.ended and _seconds(job.ended) < limit]
     if kept.uploads is not None:
-        handed_in = (store.home / "lists").glob("*")
-        files += [path for path in handed_in if path.stat().st_mtime < now - kept.uploads * DAY]
+        files += _of_before(now - kept.uploads * DAY, (store.home / "lists").glob("*"))
     return Due(uploads, intermediates, sorted(files), jobs)
 
 
@@ -129,6 +132,16 @@ def _resting_on(store: Store, data: set[str]) -> tuple[set[str], set[str]]:
         past = {named, copy, library.key_of(copy)} & data
         (gone if past else needed).update(set(artifacts) - results)
     return gone - needed, needed
+
+
+def _of_before(moment: float, paths: Iterable[Path]) -> list[Path]:
+    """The files and folders that nobody has written to since."""
+    found = []
+    for path in paths:
+        # Somebody may take it away meanwhile.
+        with suppress(FileNotFoundError):
+            found += [path] if path.stat().st_mtime < moment else []
+    return found
 
 
 def _created(entry: Entry) -> float:

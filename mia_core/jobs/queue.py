@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -21,7 +20,6 @@ from mia_core.limits import check_jobs, check_kept
 from mia_core.storage.disk import can_write, explained
 from mia_core.storage.store import Store
 
-ACTIVE = ("queued", "running")
 MOST_ATTEMPTS = 3
 
 TABLE = """
@@ -29,7 +27,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, payload TEXT NOT NULL, state TEXT NOT NULL,
     stage TEXT NOT NULL DEFAULT '', stages TEXT NOT NULL DEFAULT '[]', fraction REAL NOT NULL DEFAULT 0,
     seconds_left REAL, message TEXT NOT NULL DEFAULT '', created TEXT NOT NULL, started TEXT, ended TEXT,
-    result_key TEXT NOT NULL DEFAULT '', pid INTEGER, process_created REAL, heartbeat REAL,
+    result_key TEXT NOT NULL DEFAULT '', pid INTEGER, process_created REAL,
     attempts INTEGER NOT NULL DEFAULT 0, cancel_asked INTEGER NOT NULL DEFAULT 0, figures TEXT NOT NULL DEFAULT '{}'
 )
 """
@@ -71,6 +69,11 @@ class Job:
     figures: dict[str, list[dict[str, Any]]]
     """First figures while it runs: rows of `training` and of `scores`."""
 
+    @property
+    def active(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in ("queued", "running")
+
 
 class Queue:
     """The jobs of one home folder."""
@@ -106,7 +109,8 @@ class Queue:
         Raises:
             LimitReached: too many of this home wait or run already, or what it keeps takes too much room.
         """
-        check_kept(Store(self.path.parent).size)
+        with closing(Store(self.path.parent)) as store:
+            check_kept(store.size)
         text = json.dumps(payload, ensure_ascii=False, sort_keys=True)
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -189,10 +193,10 @@ class Queue:
         """The oldest waiting job, now marked as running; no two callers get the same."""
         with self._connection() as connection:
             row = connection.execute(
-                "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = COALESCE(started, ?), heartbeat = ?, "
+                "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = COALESCE(started, ?), "
                 "pid = NULL, process_created = NULL "
                 "WHERE id = (SELECT id FROM jobs WHERE state = 'queued' ORDER BY rowid LIMIT 1) RETURNING id",
-                (_now(), time.time()),
+                (_now(),),
             ).fetchone()
         return self.get(row["id"]) if row else None
 
@@ -200,15 +204,11 @@ class Queue:
         """Records the process that does the work; returns whether it is this one, or else another does it already."""
         with self._connection() as connection:
             taken = connection.execute(
-                "UPDATE jobs SET pid = ?, process_created = ?, heartbeat = ? "
+                "UPDATE jobs SET pid = ?, process_created = ? "
                 "WHERE id = ? AND state = 'running' AND (pid IS NULL OR pid = ?)",
-                (pid, process_created, time.time(), job_id, pid),
+                (pid, process_created, job_id, pid),
             )
             return taken.rowcount == 1
-
-    def beat(self, job_id: str) -> None:
-        """The process is alive."""
-        self._update(job_id, heartbeat=time.time())
 
     def report(
         self, job_id: str, stage: str, stages: list[dict[str, Any]], fraction: float, seconds_left: float | None
@@ -220,7 +220,6 @@ class Queue:
             stages=json.dumps(stages),
             fraction=fraction,
             seconds_left=seconds_left,
-            heartbeat=time.time(),
         )
 
     def tell(self, job_id: str, figures: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -264,7 +263,7 @@ class Queue:
     def _forget_history(self, job_id: str) -> None:
         """A pasted history is personal data: it goes from the table when its job has ended."""
         job = self.get(job_id)
-        if job.state not in ACTIVE and "history" in job.payload:
+        if not job.active and "history" in job.payload:
             kept = {name: value for name, value in job.payload.items() if name != "history"}
             self._update(job_id, payload=json.dumps(kept, ensure_ascii=False, sort_keys=True))
 
@@ -335,10 +334,17 @@ class Queue:
 
 
 def compact(path: Path) -> None:
-    """Takes deleted rows out of the file of a database, where they stay to be read otherwise."""
-    with closing(
-        sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=20, isolation_level=None)
-    ) as connection:
+    """Takes deleted rows out of the file of a database, where they stay to be read otherwise.
+
+    Raises:
+        StoreError: the disk is full, or cannot be written.
+    """
+    with (
+        explained(path.parent),
+        closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=20, isolation_level=None)
+        ) as connection,
+    ):
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

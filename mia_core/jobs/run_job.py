@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -27,8 +26,6 @@ from mia_core.report.results import Flag, LookupResult, WithoutResult, WithoutRo
 from mia_core.storage import journal
 from mia_core.storage.disk import explained
 from mia_core.storage.store import Store
-
-HEARTBEAT_SECONDS = 2.0
 
 
 def run_audit_job(payload: dict[str, Any], store: Store, progress: JobProgress) -> str:
@@ -143,7 +140,7 @@ WORDS = {
     "without": "lookup without single interactions",
     "measure": "measurement of this machine",
 }
-"""What the log calls the work of each kind of job."""
+"""What pages and the log call the work of each kind of job."""
 
 
 def run_job(home: Path, job_id: str) -> int:
@@ -157,7 +154,6 @@ def run_job(home: Path, job_id: str) -> int:
         # Whoever looks at pages meanwhile comes first.
         os.nice(15)
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_beat, args=(queue, job_id), daemon=True).start()
     try:
         with explained(home), place(home):
             store = Store(home)
@@ -197,13 +193,6 @@ def _noted(end: Callable[[], None]) -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped
-
-
-def _beat(queue: Queue, job_id: str) -> None:
-    while True:
-        time.sleep(HEARTBEAT_SECONDS)
-        with contextlib.suppress(Exception):
-            queue.beat(job_id)
 
 
 def _log(error: BaseException) -> None:

@@ -131,7 +131,12 @@ class _Supervisor:
             return
         self.claimed_at.pop(job.id, None)
         log = self.home / "logs" / f"{job.id}.log"
-        child = _start([sys.executable, "-m", RUNNER, str(self.home), job.id], log)
+        try:
+            with explained(self.home):
+                child = _start([sys.executable, "-m", RUNNER, str(self.home), job.id], log)
+        except StoreError as error:
+            self.queue.fail(job.id, str(error))
+            return
         self.children[child.pid] = child
         with contextlib.suppress(psutil.NoSuchProcess):
             self.queue.started_as(job.id, child.pid, created(child.pid))

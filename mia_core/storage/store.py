@@ -119,6 +119,9 @@ class Store:
     def __init__(self, home: Path | None = None, budget_bytes: int = 20 * 2**30) -> None:
         self.home = home_folder() if home is None else Path(home)
         self.budget_bytes = budget_bytes
+        # What was opened or made with this object: work that takes days goes on with what it had at its beginning.
+        self._held: set[str] = set()
+        self._held_since = time.monotonic()
         with explained(self.home):
             self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
             if self.writable:
@@ -152,6 +155,7 @@ class Store:
         with explained(self.home):
             folder = self._sound(key)
         if folder is not None:
+            self._held.add(key)
             self._note(key, folder)
         return folder
 
@@ -189,6 +193,7 @@ class Store:
             self._put(key, {"kind": kind, "name": name, "created": created, "keep": keep}, write)
             shutil.rmtree(self.home / "scratch" / key, ignore_errors=True)
             (self.home / "damaged" / f"{key}.json").unlink(missing_ok=True)
+        self._held.add(key)
         self._keep_budget()
         return self._folder(key)
 
@@ -240,8 +245,9 @@ class Store:
 
     @property
     def size(self) -> int:
-        """Bytes of everything that is stored."""
-        return sum(row["bytes"] for row in self._rows().values())
+        """Bytes of everything that is stored, and of the lists that were handed in for audits."""
+        handed_in = sum(path.stat().st_size for path in (self.home / "lists").glob("*"))
+        return handed_in + sum(row["bytes"] for row in self._rows().values())
 
     def remove(self, key: str) -> None:
         """Deletes an artifact.
@@ -271,6 +277,7 @@ class Store:
         Args:
             repair: sets aside what is damaged, and mends the index.
         """
+        rows = self._rows() if repair else {}
         for folder in sorted(self._artifacts.glob("*/*/")):
             key, kind = folder.name, ""
             if not KEY.fullmatch(key) or folder.parent.name != key[:2]:
@@ -285,7 +292,7 @@ class Store:
                 kind = manifest["kind"]
                 integrity.check(folder, manifest, anew=True)
                 if repair:
-                    self._reindex(key, _row(manifest))
+                    self._reindex(key, _row(manifest), rows)
                 yield Checked(key, kind, "sound" if "files" in manifest else "not verifiable")
             except FileNotFoundError:
                 continue
@@ -355,9 +362,9 @@ class Store:
         self._index = self._open_index()
         return {key: row for key in list(self._index) if (row := self._index.get(key)) is not None}
 
-    def _reindex(self, key: str, stated: dict[str, Any]) -> None:
+    def _reindex(self, key: str, stated: dict[str, Any], rows: Mapping[str, Any]) -> None:
         """Puts into the index what a manifest states, where it has something else."""
-        row = self._rows().get(key, {})
+        row = rows.get(key, {})
         if any(row.get(name) != value for name, value in stated.items() if name != "last_used"):
             self._use(key, stated)
 
@@ -414,12 +421,18 @@ class Store:
             self._index.set(key, {**_row(row), "last_used": time.time(), "used": [_boot(), time.monotonic()]})
 
     def _keep_budget(self) -> None:
+        if time.monotonic() - self._held_since > RECENT_SECONDS / 4:
+            # Others keep a budget, too.
+            self._held_since = time.monotonic()
+            rows = self._rows()
+            for key in self._held & rows.keys():
+                self._use(key, rows[key])
         loose = sorted((e for e in self.entries() if not e.keep), key=lambda entry: entry.last_used)
         excess = sum(entry.bytes for entry in loose) - self.budget_bytes
         for entry in loose:
             if excess <= 0:
                 return
-            if not self.in_use(entry.key):
+            if entry.key not in self._held and not self.in_use(entry.key):
                 self.remove(entry.key)
                 excess -= entry.bytes
 

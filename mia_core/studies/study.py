@@ -37,7 +37,7 @@ from mia_core.experiment import (
 )
 from mia_core.experiment import to_toml as experiment_toml
 from mia_core.keys import content_key
-from mia_core.machines.tasks import for_tasks, map_tasks, spare_cores
+from mia_core.machines.tasks import for_tasks, map_tasks, side_by_side, spare_cores
 from mia_core.report.repeats import Repeats
 from mia_core.report.results import AuditResult, read_result, read_table
 from mia_core.report.studies import Failure, StudyResult, Varied, read_study
@@ -393,8 +393,17 @@ def _outcomes(tasks: Sequence[_Task], store: Store, runtime: Runtime, workers: i
             done += 1
             yield reason
     except BrokenProcessPool:
-        died = "its process died, often for lack of memory; run the study again with fewer or smaller audits at once"
-        yield from [died] * (len(tasks) - done)
+        # A process that died ended those beside it; nobody can say which it was. What was finished is in the store.
+        for task in tasks[done:]:
+            yield _outcome_alone(task, store, runtime)
+
+
+def _outcome_alone(task: _Task, store: Store, runtime: Runtime) -> str:
+    try:
+        with side_by_side(store, runtime) as submit:
+            return submit(_run_point, task)()
+    except BrokenProcessPool:
+        return "its process died, often for lack of memory; run the study again with smaller audits"
 
 
 class _ToFile(Silent):

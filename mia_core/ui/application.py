@@ -8,14 +8,14 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import streamlit as st
 from starlette.middleware import Middleware
 
 from mia_core.data_rights.retention import enforce, rules
-from mia_core.errors import MemberScopeError
+from mia_core.errors import MemberScopeError, what_and_where
 from mia_core.jobs.queue import Queue
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.report.vector_charts import draw_once
@@ -66,15 +66,22 @@ def load_what_pages_import() -> None:
 
 
 def _keep_to_the_times() -> None:
-    """Deletes, at the start and once a day, what has been kept for its time."""
+    """Deletes, at the start and once an hour, what has been kept for its time: an upload that nobody saved for a day."""
     while True:
-        for home in homes():
-            try:
-                with contextlib.closing(Store(home)) as store:
+        with _going_on():
+            for home in homes():
+                with _going_on(), contextlib.closing(Store(home)) as store:
                     enforce(store, rules())
-            except (MemberScopeError, OSError) as error:
-                logging.getLogger(__name__).warning("What is past its time stays for now: %s", type(error).__name__)
-        time.sleep(86_400)
+        time.sleep(3_600)
+
+
+@contextlib.contextmanager
+def _going_on() -> Iterator[None]:
+    """Whatever goes wrong is noted, and neither the next home nor the next time is left out for it."""
+    try:
+        yield
+    except Exception as error:
+        logging.getLogger(__name__).warning("What is past its time stays for now: %s", what_and_where(error))
 
 
 MIDDLEWARE = [Middleware(Gate)]

@@ -178,6 +178,16 @@ def note_lookup(audit: str, user: str) -> None:
         seen.add((audit, person))
 
 
+def note_list(audit: str, people: int) -> None:
+    """Notes that a list of people was judged: one question and one lookup, however many stand on it.
+
+    Raises:
+        LimitReached: too much was looked up within a minute.
+    """
+    LOOKUPS.enter(str(home()))
+    note("list looked up", audit=audit, people=people)
+
+
 def exported(make: Callable[[], bytes | str], what: str, **about: Any) -> Callable[[], bytes | str]:
     """What makes a file, noted in the log when the file is taken away."""
     # When the file is asked for, nobody looks at a page: whose it is must be settled now.

@@ -14,7 +14,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import streamlit as st
 from starlette.datastructures import MutableHeaders
@@ -29,7 +28,7 @@ from streamlit.web.server.starlette.starlette_websocket import _get_signed_cooki
 
 from mia_core.errors import ConfigError, LimitReached
 from mia_core.limits import check_uploads
-from mia_core.ui.sign_in import owner_of, providers
+from mia_core.ui.sign_in import open_to_strangers, owner_of, providers
 
 
 def _inline_scripts() -> str:
@@ -68,7 +67,7 @@ class Gate:
         self.arriving: Counter[str] = Counter()
         """Bytes of uploads on their way, by owner."""
         self.sessions: defaultdict[str, set[str]] = defaultdict(set)
-        """Sessions that uploaded something, by owner."""
+        """Sessions whose uploads arrived, by owner."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the call on, or answers why not."""
@@ -98,8 +97,9 @@ class Gate:
     async def _take(self, scope: Scope, receive: Receive, send: Send, request: HTTPConnection, session: str) -> None:
         """Passes an upload on if there is room for it in its owner's share of the memory."""
         length = request.headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit()):
-            await _refuse(scope, receive, send, 411, "An upload must say how long it is.")
+        # What comes in chunks is as long as it likes, whatever it says beside them.
+        if "transfer-encoding" in request.headers or not (length.isascii() and length.isdigit()):
+            await _refuse(scope, receive, send, 411, "An upload must say how long it is, and come in one piece.")
             return
         person = signed_in(request)
         owner, size = owner_of(person) if person else "", int(length)
@@ -108,11 +108,12 @@ class Gate:
         except LimitReached as error:
             await _refuse(scope, receive, send, 413, str(error))
             return
-        self.sessions[owner].add(session)
         self.arriving[owner] += size
         try:
             await self.app(scope, receive, send)
         finally:
+            # Only now does Streamlit know of a session's first upload; added before, `_held` might have dropped it meanwhile.
+            self.sessions[owner].add(session)
             self.arriving[owner] -= size
 
     def _held(self, owner: str) -> int:
@@ -136,15 +137,18 @@ def refused(request: HTTPConnection, files: bool) -> str:
     if not is_host_allowed(host):
         return "This server does not answer to that name. Whoever runs it lists its names in server.allowedHosts."
     # Streamlit would take any page of this machine, and ask the network for its outer address first.
-    if origin is not None and urlsplit(origin).netloc != host and not is_allowed_origin(origin):
+    if origin is not None and origin.partition("://")[2] != host and not is_allowed_origin(origin):
         return (
             "This server does not answer to pages of others. Whoever runs it lists them in server.corsAllowedOrigins."
         )
+    if not files:
+        return ""
     try:
-        strange = files and bool(providers()) and signed_in(request) is None
+        if open_to_strangers():
+            return "This server can be reached from other machines, and nobody has to sign in: it hands out and takes nothing."
+        return "Sign in first." if providers() and signed_in(request) is None else ""
     except ConfigError as error:
-        return str(error) if files else ""
-    return "Sign in first." if strange else ""
+        return str(error)
 
 
 def signed_in(request: HTTPConnection) -> Mapping[str, Any] | None:

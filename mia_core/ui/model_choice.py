@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
+import hmac
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import streamlit as st
 
 from mia_core.data.prompts import PROMPT_STYLES
 from mia_core.experiment import Experiment, Recommender, Target, parse_experiment
+from mia_core.limits import check_kept
+from mia_core.storage.disk import explained
+from mia_core.storage.seal import pseudonym_key
 from mia_core.ui import forms, frame
 
 SOURCES = {
@@ -333,9 +337,22 @@ def known_lists() -> dict[str, str]:
 
 
 def _kept_list(name: str, content: bytes, suffix: str = ".txt") -> Path:
-    """The list in a private file that the background job can read."""
-    folder = frame.store().home / "lists"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{name}-", suffix=suffix, delete=False) as stream:
-        stream.write(content)
-    return Path(stream.name)
+    """The list in a private file that the background job can read; the same list is the same file.
+
+    Raises:
+        LimitReached: with it, what is kept takes too much room.
+        StoreError: the disk is full, or cannot be written.
+    """
+    store = frame.store()
+    # Keyed: the path stands in configs, and of a list of one person a mere hash would tell who it is.
+    digest = hmac.new(pseudonym_key(store.home), content, hashlib.sha256).hexdigest()[:32]
+    path = store.home / "lists" / f"{name}-{digest}{suffix}"
+    with explained(store.home):
+        # One that somebody was erased from, or that is half written, is shorter than what is handed in.
+        if path.is_file() and path.stat().st_size == len(content):
+            path.touch()
+        else:
+            check_kept(store.size + len(content))
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.write_bytes(content)
+    return path

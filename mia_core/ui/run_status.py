@@ -12,7 +12,9 @@ from mia_core import __version__
 from mia_core.errors import NotFound
 from mia_core.experiment import Experiment, Runtime, runtime_of_machine
 from mia_core.jobs.queue import Job
+from mia_core.jobs.run_job import WORDS
 from mia_core.jobs.supervisor import ensure_supervisor
+from mia_core.report.results import read_result
 from mia_core.report.wording import minute
 from mia_core.storage import journal
 from mia_core.storage.store import Store
@@ -20,7 +22,6 @@ from mia_core.studies.study import Study
 from mia_core.ui import frame
 from mia_core.ui.first_figures import first_figures
 
-ACTIVE = ("queued", "running")
 BADGES = {
     "queued": ("Waiting", "gray"),
     "running": ("Running", "blue"),
@@ -28,13 +29,6 @@ BADGES = {
     "failed": ("Failed", "red"),
     "cancelled": ("Cancelled", "orange"),
 }
-KINDS = {
-    "defend": "comparison of defences",
-    "forget": "check of forgetting",
-    "without": "question of single interactions",
-    "measure": "measurement of this machine",
-}
-"""Jobs in words where their kind is none."""
 PAGE_OF = {"audit": "running", "study": "studies", "defend": "defenses", "forget": "forgetting"}
 """Where a job of each kind is watched."""
 LOG_SHOWN = 4_000
@@ -50,7 +44,7 @@ def launch(experiment: Experiment, runtime: Runtime | None = None) -> str:
         "version": __version__,
     }
     before = frame.queue().finished("audit", payload)
-    if before is not None and _on_fixed_data(experiment) and frame.store().find(before.result_key) is not None:
+    if before is not None and _on_fixed_data(experiment) and _nothing_missing(before.result_key):
         st.session_state["open_result"] = before.result_key
         return before.id
     job = frame.queue().submit("audit", experiment.name, payload)
@@ -71,10 +65,22 @@ def launch_work(kind: str, name: str, document: dict[str, Any]) -> str:
     return job.id
 
 
+def _nothing_missing(key: str) -> bool:
+    """Whether a result is in the store with the data that it kept, if it is still to have any: run again, it reads them anew."""
+    folder = frame.store().find(key)
+    if folder is None:
+        return False
+    result = read_result(folder)
+    parted = bool(result.pseudonyms_of or result.erased)
+    return parted or frame.store().find(result.data["key"]) is not None
+
+
 def _on_fixed_data(experiment: Experiment) -> bool:
-    """Whether nothing that this audit reads can have changed since: no file or folder outside the store."""
+    """Whether nothing that this audit reads can have changed since: no file or folder that was named or handed in."""
     return (
-        experiment.data.source != "file" and experiment.base.source == "offline" and experiment.target.source != "own"
+        experiment.data.source != "file"
+        and experiment.base.source == "offline"
+        and experiment.target.source not in ("own", "lists")
     )
 
 
@@ -103,9 +109,9 @@ def show_job(job_id: str, kind: str = "audit") -> Job | None:
     except NotFound:
         job = None
     if job is None or job.kind != kind:
-        st.info(f"The address names {'an' if kind == 'audit' else 'a'} {KINDS.get(kind, kind)} that is not known here.")
+        st.info(f"The address names {'an' if kind == 'audit' else 'a'} {WORDS.get(kind, kind)} that is not known here.")
         return None
-    if job.state in ACTIVE:
+    if job.active:
         _live(job_id)
     elif job.state == "finished":
         _finished(job)
@@ -143,7 +149,7 @@ def delete_button(kind: str, key: str, remove: Callable[[Store, str], object], w
 @st.fragment(run_every=2)
 def _live(job_id: str) -> None:
     job = frame.queue().get(job_id)
-    if job.state not in ACTIVE:
+    if not job.active:
         # The whole page changes with the state: results, or what to do next.
         if job.state == "finished" and job.kind == "audit" and job.result_key:
             st.session_state["open_result"] = job.result_key
@@ -205,11 +211,11 @@ def _stopped(job: Job) -> None:
     tab_title("Stopped", job.name[:60])
     if job.state == "failed":
         st.error(
-            f"This {KINDS.get(job.kind, job.kind)} stopped before it was finished. {kept}", icon=":material/error:"
+            f"This {WORDS.get(job.kind, job.kind)} stopped before it was finished. {kept}", icon=":material/error:"
         )
         st.text(job.message)
     else:
-        st.warning(f"This {KINDS.get(job.kind, job.kind)} was cancelled. {kept}", icon=":material/stop_circle:")
+        st.warning(f"This {WORDS.get(job.kind, job.kind)} was cancelled. {kept}", icon=":material/stop_circle:")
     _log(job)
     if not lookup and st.button("Go on from where it stopped", key=f"retry_{job.id}", icon=":material/replay:"):
         again = frame.queue().retry(job.id)
@@ -246,7 +252,7 @@ def _list_jobs() -> None:
             name, state, link = st.columns([4, 2, 2], vertical_alignment="center")
             with name:
                 st.text(job.name)
-                st.caption(f"{KINDS.get(job.kind, job.kind).capitalize()} · {minute(job.created)} UTC")
+                st.caption(f"{WORDS.get(job.kind, job.kind).capitalize()} · {minute(job.created)} UTC")
             label, colour = BADGES[job.state]
             state.badge(label, color=colour)  # type: ignore[arg-type]
             with link:

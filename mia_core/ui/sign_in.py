@@ -16,9 +16,11 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from mia_core.errors import ConfigError
+from mia_core.errors import ConfigError, StoreError
 from mia_core.storage import journal
+from mia_core.storage.disk import explained
 from mia_core.storage.store import OWNERS, home_folder
+from mia_core.ui.faults import show_error
 
 BEHIND_A_GATE = "MIA_BEHIND_A_GATE"
 """Set to 1 where something before this server, such as a proxy, lets only the right people in."""
@@ -54,12 +56,27 @@ def providers() -> dict[str, str]:
     return named or {"": "your organisation"}
 
 
+def open_to_strangers() -> bool:
+    """Whether other machines reach this server, and neither a sign-in nor a gate before it stands in their way.
+
+    Raises:
+        ConfigError: as `providers`.
+    """
+    address = str(st.get_option("server.address") or "")
+    return not (providers() or _is_loopback(address) or os.environ.get(BEHIND_A_GATE) == "1")
+
+
 def home() -> Path:
-    """The home folder of whoever looks at this page."""
+    """The home folder of whoever looks at this page.
+
+    Raises:
+        StoreError: it is new, and the disk cannot be written.
+    """
     if not providers():
         return home_folder()
     folder = home_folder() / OWNERS / owner_of(st.user.to_dict())
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with explained(home_folder()):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
 
@@ -78,7 +95,8 @@ def let_in() -> None:
         st.text(str(error))
         st.stop()
     if not offered:
-        _refuse_strangers()
+        if open_to_strangers():
+            _refuse_strangers()
     elif not st.user.is_logged_in:
         _ask(offered)
         st.stop()
@@ -103,8 +121,12 @@ def _ask(offered: Mapping[str, str]) -> None:
 
 def _show_who() -> None:
     if not st.session_state.get("came_in"):
-        journal.note(home(), "session opened")
-        st.session_state["came_in"] = True
+        try:
+            journal.note(home(), "session opened")
+            st.session_state["came_in"] = True
+        except StoreError as error:
+            # Nothing is asked of the log here: what was found before is shown on a full disk, too.
+            show_error(error)
     with st.sidebar:
         # A name comes from outside: shown as text, never as Markdown.
         st.text(str(st.user.get("name") or st.user.get("email") or "Signed in"))
@@ -113,9 +135,6 @@ def _show_who() -> None:
 
 def _refuse_strangers() -> None:
     """Without signing in, only this machine is served."""
-    address = str(st.get_option("server.address") or "")
-    if _is_loopback(address) or os.environ.get(BEHIND_A_GATE) == "1":
-        return
     st.title("MemberScope")
     st.error("This server can be reached from other machines, and nobody has to sign in.", icon=":material/lock:")
     st.markdown(

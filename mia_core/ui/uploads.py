@@ -8,8 +8,8 @@ import os
 import re
 import secrets
 import shutil
-import time
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 import streamlit as st
@@ -25,8 +25,6 @@ from mia_core.ui import frame
 from mia_core.ui.sign_in import BEHIND_A_GATE, providers
 
 TOKEN = re.compile(r"[0-9a-f]{32}")
-KEPT_SECONDS = 86_400.0
-"""An upload that nobody saved as a data set is deleted after a day."""
 CHUNK = 2**20
 LONGEST_NAME = 60
 """Characters; each may take four of the 255 bytes that a file system grants a name."""
@@ -61,7 +59,8 @@ def upload(label: str, types: list[str], help_text: str) -> Upload | None:
     files = st.file_uploader(label, type=types, accept_multiple_files=True, key=f"upload_{turn}", help=help_text)
     if not files:
         return None
-    uploads = _uploads()
+    uploads = frame.store().home / "uploads"
+    uploads.mkdir(mode=0o700, exist_ok=True)
     kept = sum(path.stat().st_size for path in uploads.glob("*/*"))
     try:
         check_uploads(kept, sum(file.size for file in files))
@@ -73,7 +72,7 @@ def upload(label: str, types: list[str], help_text: str) -> Upload | None:
     folder = uploads / secrets.token_hex(16)
     folder.mkdir(mode=0o700)
     for i, file in enumerate(files):
-        with (folder / file_name(file.name, i)).open("wb") as stream:
+        with (folder / _free(folder, file_name(file.name, i))).open("wb") as stream:
             shutil.copyfileobj(file, stream, CHUNK)
     _forget_in_memory([file.file_id for file in files])
     frame.note("files uploaded", files=len(files))
@@ -87,6 +86,11 @@ def file_name(name: str, number: int) -> str:
     last = re.split(r"[/\\]", name)[-1]
     last = re.sub(r"[\x00-\x1f\x7f]", "", last).lstrip(".")[-LONGEST_NAME:]
     return last or f"table-{number}.csv"
+
+
+def _free(folder: Path, name: str) -> str:
+    """The name, with a number before it where a file of this upload goes by it already."""
+    return next(free for free in chain([name], (f"{n}-{name}" for n in count(2))) if not (folder / free).exists())
 
 
 def _offer_to_clear(uploads: Path, kept: int) -> None:
@@ -152,16 +156,6 @@ def _show(found: Upload) -> None:
         if button.button("Take away", icon=":material/close:", key="forget_upload", width="stretch"):
             forget()
             st.rerun()
-
-
-def _uploads() -> Path:
-    """The folder of uploads, without those that were left behind."""
-    folder = frame.store().home / "uploads"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for old in folder.iterdir():
-        if time.time() - old.stat().st_mtime > KEPT_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
-    return folder
 
 
 def _forget_in_memory(file_ids: list[str]) -> None:

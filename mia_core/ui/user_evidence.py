@@ -200,7 +200,7 @@ def show_without(result: AuditResult, user: str) -> None:
         answer = read_without(frame.store(), job.result_key)
         _show_answer(result, answer)
         return
-    if job is not None and mine and job.state in run_status.ACTIVE:
+    if job is not None and mine and job.active:
         return
     if st.button("Take each away in turn", icon=":material/playlist_remove:", key="without"):
         st.query_params["job"] = run_status.launch_work(

@@ -28,12 +28,24 @@ World = Callable[..., tuple[Evidence, np.ndarray, Known]]
 Planted = Callable[[str], World]
 Scored = Callable[..., np.ndarray]
 
-QUICK = {"autoencoder_epochs": 5, "joint_epochs": 20, "latent": 8, "encoder": 8, "decoder": 8, "batch": 64}
+QUICK = {
+    "autoencoder_epochs": 5,
+    "classifier_epochs": 10,
+    "joint_epochs": 10,
+    "latent": 8,
+    "encoder": 8,
+    "decoder": 8,
+    "batch": 64,
+}
 """DL-MIA's own settings take minutes."""
 SETTINGS = {"dl_mia": QUICK, "dl_mia_published": QUICK}
 
 
-@pytest.fixture(params=ATTACKS)
+TAKES_LONG = ("dl_mia_published",)
+"""Beside it stands the same attack under the other protocol."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in TAKES_LONG else name for name in ATTACKS])
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

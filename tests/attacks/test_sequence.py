@@ -113,6 +113,7 @@ def test_training_is_the_same_each_time_and_leaves_others_alone() -> None:
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 def test_a_thousand_known_users_take_seconds(world: World) -> None:
     audited, _, known = world(1.0, known=1_000)
     start = time.process_time()

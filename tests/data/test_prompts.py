@@ -23,6 +23,16 @@ def test_with_mostly_thumbs_down_a_thumb_up_is_what_counts_as_liked() -> None:
     ]
 
 
+def test_titles_that_look_like_placeholders_stay_titles() -> None:
+    titles = {"1": "{disliked}", "2": "{candidate}", "3": "{liked}"}
+    rows = {"user": ["a"] * 3, "item": list(titles), "rating": [5.0, 1.0, 5.0]}
+    data = validate(pl.DataFrame(rows), pl.DataFrame({"item": list(titles), "title": list(titles.values())}))
+    template = "Liked: {liked} Disliked: {disliked} And {candidate}?"
+    writer = prompt_writer(data, Prompt(style="like_dislike", template=template), ["a"])
+    window = [writer.event(item, rating) for item, rating in zip(rows["item"], rows["rating"], strict=True)]
+    assert writer.words(window)[0] == "Liked: {disliked} Disliked: {candidate} And {liked}?"
+
+
 @pytest.fixture(scope="module")
 def many() -> tuple[Samples, Samples]:
     """Three windows of each of many users under two templates."""

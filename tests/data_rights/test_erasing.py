@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import io
 import json
 import shutil
 import sqlite3
@@ -12,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow
+import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
@@ -20,7 +24,7 @@ from mia_core.__main__ import application
 from mia_core.data import library
 from mia_core.data.interactions import Interactions, validate
 from mia_core.data.synthetic import generate
-from mia_core.data_rights.erasing import erase, explain_erased, plan_erasing
+from mia_core.data_rights.erasing import erase, explain_erased, explain_plan, plan_erasing
 from mia_core.data_rights.pseudonyms import pseudonymise
 from mia_core.data_rights.searching import Wanted, is_telling, search, search_file
 from mia_core.errors import ConfigError, NotFound, StoreError
@@ -330,6 +334,163 @@ def test_a_trace_that_remains_fails_loudly(tmp_path: Path) -> None:
     latest = journal.read(store.home)[0]
     assert latest.about["traces"] == 1
     assert user not in (store.home / journal.LINES).read_text()
+
+
+def deeply_nested() -> bytes:
+    return b'{"a":' * 100_000
+
+
+def long_line() -> bytes:
+    return b"user,item " * 2**19
+
+
+def table_of_lists() -> bytes:
+    stream = io.BytesIO()
+    pl.DataFrame({"user": [["7"], ["8"]]}).write_parquet(stream)
+    return stream.getvalue()
+
+
+def archive() -> bytes:
+    return gzip.compress(b"user,item\nperson-0000-odd,a\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "hides"),
+    [
+        # What is plain text shows an id that tells among its bytes; what is packed does not.
+        ("films.json", deeply_nested, False),
+        ("films.csv", long_line, False),
+        ("films.jsonl", long_line, False),
+        ("films.parquet", table_of_lists, True),
+        ("films.csv", archive, True),
+    ],
+)
+def test_an_upload_that_cannot_be_searched_stops_nobodys_erasure_and_is_not_taken_for_clean(
+    tmp_path: Path, name: str, make: Callable[[], bytes], hides: bool
+) -> None:
+    path = tmp_path / "uploads" / ("0" * 32) / name
+    for user in ("person-0000-odd", "7"):
+        store = small(tmp_path, user, "other")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(make())
+        gone = hides or user == "7"
+        said = " ".join(explain_plan(plan_erasing(store, user)))
+        assert ("cannot be searched" in said) == gone
+        assert erase(store, user).searched.traces == []
+        assert path.exists() != gone
+    # Where it is there for all to see, it goes in any case.
+    path.write_bytes(make() + b" person-0000-odd ")
+    store = small(tmp_path, "person-0000-odd", "other")
+    erase(store, "person-0000-odd")
+    assert not path.exists()
+
+
+def test_a_table_that_unpacks_to_much_more_is_searched_in_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "films.parquet"
+    places = pyarrow.array(np.append(np.ones(400_000, dtype=np.int8), 0))
+    users = pyarrow.DictionaryArray.from_arrays(places, ["7", "x" * 1_000])
+    # Nothing says any more that a text is there but once.
+    pyarrow.parquet.write_table(pyarrow.table({"user": users}), path, store_schema=False)
+    assert path.stat().st_size < 50_000
+    usual, pool = pyarrow.default_memory_pool(), pyarrow.proxy_memory_pool(pyarrow.default_memory_pool())
+    pyarrow.set_memory_pool(pool)
+    try:
+        searched = search_file(path, Wanted(frozenset({"7"})), handed_in=True)
+    finally:
+        pyarrow.set_memory_pool(usual)
+    assert [what for _, what in searched.traces] == ["the id, in column user"]
+    assert 0 < pool.max_memory() < 50 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("films.csv", "customer;film\n7;a\n".encode("utf-16")),
+        ("films.csv", "customer;film\nÉ7;a\n".encode("latin-1")),
+        ("films.json", b'[{"reviewerID": 7, "asin": "a"}]'),
+        ("films.json", b'{"reviewerID": "8", "asin": "a"}\n{"reviewerID": "7", "asin": "a"}\n'),
+        ("films.txt", b'{"reviewerID": 7.0, "asin": "a"}\n'),
+    ],
+    ids=["utf-16", "latin-1", "numbers", "json lines", "json called text"],
+)
+def test_a_short_id_is_found_in_uploads_of_every_kind(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    user = "É7" if b"\xc9" in content else "7"
+    assert search_file(path, Wanted(frozenset({user})), handed_in=True).traces
+    assert not search_file(path, Wanted(frozenset({"9"})), handed_in=True).traces
+
+
+@pytest.mark.parametrize(
+    "column", [pl.Series([8, 7]), pl.Series([8.0, 7.0]), pl.Series(["8", "7"], dtype=pl.Categorical)]
+)
+def test_a_short_id_is_found_in_tables_of_every_kind(tmp_path: Path, column: pl.Series) -> None:
+    path = tmp_path / "films.parquet"
+    column.to_frame("customer").write_parquet(path)
+    assert search_file(path, Wanted(frozenset({"7"})), handed_in=True).traces
+    assert not search_file(path, Wanted(frozenset({"9"})), handed_in=True).traces
+
+
+def test_a_history_is_found_across_the_pieces_of_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "interactions.parquet"
+    rows = pl.DataFrame({"item": [*"vwxyz", *"abcde", *"vwxyz"]})
+    rows.write_parquet(path, row_group_size=7)
+    assert search_file(path, Wanted(frozenset({"7"}), (tuple("abcde"),))).traces
+    assert not search_file(path, Wanted(frozenset({"7"}), (tuple("abced"),))).traces
+
+
+def test_uploads_go_whole_and_lists_keep_their_other_lines_byte_for_byte(tmp_path: Path) -> None:
+    user = "person-0000-odd"
+    store = small(tmp_path, user, "other")
+    upload = tmp_path / "uploads" / ("0" * 32) / "films.csv"
+    plain, export = tmp_path / "lists" / "members-1.txt", tmp_path / "lists" / "members-2.txt"
+    for path in (upload, plain):
+        path.parent.mkdir(parents=True)
+    upload.write_bytes(f"user,item\n{user},a\nother,b\n".encode("utf-16"))
+    plain.write_bytes(f"caf\xe9\r\n{user}\r\nother\x85x\r\n".encode("latin-1"))
+    export.write_bytes(f"{user}\nother\n".encode("utf-16"))
+    assert erase(store, user).searched.traces == []
+    assert (upload.exists(), export.exists()) == (False, False)
+    assert plain.read_bytes() == b"caf\xe9\r\nother\x85x\r\n"
+    assert list(plain.parent.iterdir()) == [plain]
+
+
+@pytest.fixture(autouse=True)
+def supervised(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The homes for which a supervisor was wanted; none is started."""
+    homes: list[Path] = []
+    monkeypatch.setattr("mia_core.data_rights.erasing.ensure_supervisor", homes.append)
+    return homes
+
+
+def test_what_may_not_wait_any_more_is_named_and_the_rest_is_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supervised: list[Path]
+) -> None:
+    user, store = "person-0000-odd", small(tmp_path, "person-0000-odd", "other")
+    data = library.saved(store)[0].key
+    for letter in "cd":
+        check_of_forgetting(store, letter * 64, data, user, "other")
+    monkeypatch.setenv("MIA_MOST_JOBS", "1")
+    done = erase(store, user, models="retrain")
+    (queued,), (left_out,) = done.queued.values(), done.not_retrained
+    assert {queued.key[0], left_out.key[0]} == {"c", "d"}
+    assert [job.id for job in Queue(store.home).active()] == list(done.queued)
+    assert supervised == [store.home]
+    said = next(line for line in explain_erased(done) if line.startswith("Not run anew"))
+    assert "no more jobs may wait" in said
+    assert f"1 check of forgetting ('{left_out.name}')" in said
+
+
+def test_a_trace_that_remains_does_not_keep_what_is_run_anew_from_beginning(
+    tmp_path: Path, supervised: list[Path]
+) -> None:
+    user, store = "person-0000-odd", small(tmp_path, "person-0000-odd", "other")
+    check_of_forgetting(store, "c" * 64, library.saved(store)[0].key, user, "other")
+    (tmp_path / "stray.bin").write_bytes(user.encode())
+    with pytest.raises(StoreError, match=r"1 traces.*computed anew is queued"):
+        erase(store, user, models="retrain")
+    assert [job.kind for job in Queue(store.home).active()] == ["forget"]
+    assert supervised == [store.home]
 
 
 @pytest.mark.parametrize("user", ["иван_1", "東京-a", "ид😀", "пользователь 12", "Müller-7", "ana-4821"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,19 @@ def audit(
     return save_audit(make_result(data={**make_result().data, "key": interactions.key}, artifacts=parts))
 
 
-def in_days(store: Store, days: float) -> float:
-    return max(entry.last_used for entry in store.entries()) + days * DAY
+@pytest.fixture
+def in_days(monkeypatch: pytest.MonkeyPatch) -> Callable[[Store, float], float]:
+    """Lets so many days go by, and gives the date then."""
+    begun = time.monotonic
+
+    def pass_by(store: Store, days: float) -> float:
+        monkeypatch.setattr(time, "monotonic", lambda: begun() + days * DAY)
+        return max(entry.last_used for entry in store.entries()) + days * DAY
+
+    return pass_by
+
+
+Days = Callable[[Store, float], float]
 
 
 def kinds(store: Store) -> list[str]:
@@ -60,7 +72,7 @@ def kinds(store: Store) -> list[str]:
 EVERYTHING = ["audit", "data-set", "interactions", "model", "model"]
 
 
-def test_intermediates_go_when_nobody_used_them_for_a_while(store: Store, audit: AuditResult) -> None:
+def test_intermediates_go_when_nobody_used_them_for_a_while(store: Store, audit: AuditResult, in_days: Days) -> None:
     assert enforce(store, Rules(30), in_days(store, 29)).counts()["intermediates"] == 0
     assert kinds(store) == EVERYTHING
     assert [entry.key for entry in due(store, Rules(30), in_days(store, 31)).intermediates] == [MODEL]
@@ -71,7 +83,7 @@ def test_intermediates_go_when_nobody_used_them_for_a_while(store: Store, audit:
 
 
 def test_uploads_stay_unless_a_time_is_set_and_then_go_with_what_rests_on_them(
-    store: Store, audit: AuditResult
+    store: Store, audit: AuditResult, in_days: Days
 ) -> None:
     enforce(store, Rules(None, None), in_days(store, 10_000))
     assert kinds(store) == EVERYTHING
@@ -85,9 +97,24 @@ def test_uploads_stay_unless_a_time_is_set_and_then_go_with_what_rests_on_them(
         lookup_history(audit.key, ["1"], store, Silent(), Runtime())
 
 
-def test_what_is_in_use_is_spared_for_an_hour(store: Store, audit: AuditResult) -> None:
+def test_what_is_in_use_is_spared_for_an_hour(store: Store, audit: AuditResult, in_days: Days) -> None:
     assert due(store, Rules(1e-6, 1e-6), in_days(store, 0.01)).counts()["data_sets"] == 0
     assert due(store, Rules(1e-6, 1e-6), in_days(store, 0.1)).counts()["data_sets"] == 2
+
+
+def test_a_clock_that_is_set_takes_nothing_from_a_running_audit(store: Store, audit: AuditResult) -> None:
+    assert not any(due(store, Rules(30, 90), time.time() + 400 * DAY).counts().values())
+
+
+def test_uploads_that_nobody_saved_go_after_a_day_whatever_the_times_are(store: Store) -> None:
+    fresh, old = (store.home / "uploads" / (letter * 32) for letter in "ab")
+    for folder, hours in ((fresh, 23), (old, 25)):
+        folder.mkdir(parents=True)
+        (folder / "films.csv").write_text("user,item\nana,1\n")
+        os.utime(folder, (time.time() - hours * 3_600,) * 2)
+    enforce(store, Rules(None, None))
+    assert list((store.home / "uploads").iterdir()) == [fresh]
+    assert journal.read(store.home)[0].about["files"] == 1
 
 
 def test_what_another_audits_data_are_needed_for_stays(
@@ -95,6 +122,7 @@ def test_what_another_audits_data_are_needed_for_stays(
     audit: AuditResult,
     make_result: Callable[..., AuditResult],
     save_audit: Callable[[AuditResult], AuditResult],
+    in_days: Days,
 ) -> None:
     save_audit(make_result(key="cd34" + "0" * 60, artifacts=[TARGET]))
     found = due(store, Rules(None, 90), in_days(store, 91))
@@ -102,7 +130,7 @@ def test_what_another_audits_data_are_needed_for_stays(
     assert MODEL in {entry.key for entry in found.uploads}
 
 
-def test_lists_logs_and_jobs_go_too(store: Store, audit: AuditResult) -> None:
+def test_lists_logs_and_jobs_go_too(store: Store, audit: AuditResult, in_days: Days) -> None:
     queue = Queue(store.home)
     job = queue.submit("audit", "Old", {})
     queue.cancel(job.id)
@@ -140,7 +168,7 @@ def test_a_time_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, wrong: 
 
 
 def test_the_command_says_what_would_go_and_deletes_it(
-    store: Store, audit: AuditResult, monkeypatch: pytest.MonkeyPatch
+    store: Store, audit: AuditResult, monkeypatch: pytest.MonkeyPatch, in_days: Days
 ) -> None:
     monkeypatch.setenv("MIA_KEEP_UPLOADS_DAYS", "90")
     later = in_days(store, 91)

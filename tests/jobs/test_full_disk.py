@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +17,8 @@ import torch
 from safetensors.numpy import save_file
 
 from mia_core.errors import StoreError
-from mia_core.jobs.queue import Queue
+from mia_core.jobs import supervisor
+from mia_core.jobs.queue import Queue, compact
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.storage.store import Store
 from tests.jobs.waiting import over, wait
@@ -73,6 +76,8 @@ def test_a_disk_without_any_room_shows_what_is_there_and_goes_on_when_there_is_s
     assert Queue(disk / "home").get(waiting.id).state == "queued"
     with pytest.raises(StoreError, match="is full"):
         queue.submit("toy", "Toy", {"much": "x" * SIZE})
+    with pytest.raises(StoreError, match="is full"):
+        compact(queue.path)
     filler.unlink()
     queue.submit("toy", "Another", {"seconds": 1})
     full.build(B, "audit", small, name="Later", keep=True)
@@ -117,6 +122,26 @@ def toys(disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for process in psutil.process_iter(["cmdline"]):
         if str(disk / "home") in (process.info["cmdline"] or []):
             process.kill()
+
+
+def test_a_job_that_cannot_even_begin_says_so_and_the_next_one_runs(
+    toys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = Queue(toys)
+    first, second = (queue.submit("toy", "Toy", {"seconds": 0.01, "number": number}) for number in range(2))
+    start, starts = supervisor._start, iter([OSError(errno.ENOSPC, "No space left on device")])
+
+    def begin(*given: Any) -> Any:
+        for error in starts:
+            raise error
+        return start(*given)
+
+    monkeypatch.setattr(supervisor, "_start", begin)
+    monkeypatch.setattr(supervisor, "RUNNER", "toy_runner")
+    monkeypatch.setattr(supervisor, "IDLE_SECONDS", 2.0)
+    supervisor.supervise(toys)
+    assert (queue.get(first.id).state, queue.get(second.id).state) == ("failed", "finished")
+    assert "is full; free some space" in queue.get(first.id).message
 
 
 def test_a_job_that_fills_the_disk_says_so_and_goes_on_where_it_was(disk: Path, toys: Path) -> None:

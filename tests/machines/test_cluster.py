@@ -58,6 +58,13 @@ def note(number: int, store: Store) -> tuple[int, int]:
     return number * number, os.getpid()
 
 
+def note_slowly(number: int, store: Store) -> int:
+    """As `note`, and then for a while under way."""
+    note(number, store)
+    time.sleep(0.5)
+    return number * number
+
+
 def refuse(number: int, store: Store) -> int:
     raise DataError(f"ratings are {number}; give stars")
 
@@ -222,6 +229,24 @@ def test_work_is_done_in_order_and_its_errors_are_told_apart(
         assert "Solaris" not in str(caught.value)
         assert "ValueError at test_cluster.py" in str(caught.value)
         assert folders_left() == []
+
+
+def test_work_goes_on_where_a_machine_is_lost_and_nothing_that_was_finished_is_done_again(
+    two_nodes: Any, tmp_path: Path
+) -> None:
+    second = second_node(two_nodes)
+    store = Counting(tmp_path)
+
+    def lose_one(kind: str) -> None:
+        # Each machine has finished one and is at the next.
+        if two_nodes.second is not None and len(store.arrived) >= 3:
+            two_nodes.second = None
+            two_nodes.remove_node(second, allow_graceful=False)
+
+    store.on_arrival = lose_one
+    assert list(map_tasks(note_slowly, range(6), store, far(two_nodes))) == [0, 1, 4, 9, 16, 25]
+    assert two_nodes.second is None, "no machine was lost"
+    assert store.arrived == {content_key("note", 1, number): 1 for number in range(6)}
 
 
 @pytest.mark.campaign

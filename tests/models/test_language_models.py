@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -47,6 +48,16 @@ def test_training_makes_the_trained_answers_likelier(family: str) -> None:
     before = validation_loss(model, samples, 8)
     fit(model, samples, hard_loss(), QUICK, seed=1)
     assert validation_loss(model, samples, 8) < before - 0.5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_title_without_end_is_cut_and_asked_about(family: str) -> None:
+    model = tiny(family)
+    (short, long) = model.encode(PROMPTS[:1] * 2, [ANSWERS[0], "x" * 40_000])
+    assert long.answer[-1] == short.answer[-1]
+    assert len(long.answer) > 500
+    said = observe(model, PROMPTS[:1], ["x" * 40_000])
+    assert np.isfinite(said.log_probability).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

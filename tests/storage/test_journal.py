@@ -166,7 +166,7 @@ def test_an_event_is_told_on_one_line_and_whole(tmp_path: Path) -> None:
 
 def test_several_processes_keep_one_chain(home: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from mia_core import journal\n"
+        "import sys; from pathlib import Path; from mia_core.storage import journal\n"
         "for _ in range(8): journal.note(Path(sys.argv[1]), 'looked up')"
     )
     running = [subprocess.Popen([sys.executable, "-c", script, str(home)], env={**os.environ}) for _ in range(3)]

@@ -116,13 +116,31 @@ def test_the_least_recently_used_intermediate_goes_first_and_audits_never(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "RECENT_SECONDS", 0.0)
-    store = Store(tmp_path, budget_bytes=12)
-    store.build(A, "audit", hello, keep=True)
+    Store(tmp_path).build(A, "audit", hello, keep=True)
     for key in (B, C):
-        store.build(key, "model", hello)
+        Store(tmp_path).build(key, "model", hello)
         time.sleep(0.01)
+    store = Store(tmp_path, budget_bytes=12)
     store.build("d" * 64, "model", hello)
     assert {entry.key[0] for entry in store.entries()} == {"a", "c", "d"}
+
+
+def test_work_that_takes_long_keeps_what_it_has_made_and_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since_start, hours = time.monotonic, 0
+    monkeypatch.setattr(time, "monotonic", lambda: since_start() + hours * 3_600)
+    Store(tmp_path).build(A, "model", hello)
+    mine, others = (Store(tmp_path, budget_bytes=1) for _ in range(2))
+    mine.find(A)
+    hours = 5
+    mine.build(B, "model", hello)
+    # Somebody else is told of it, and leaves it alone, too.
+    others.build(C, "model", hello)
+    assert {entry.key for entry in mine.entries()} == {A, B, C}
+    hours = 10
+    others.build("d" * 64, "model", hello)
+    assert {entry.key for entry in mine.entries()} == {C, "d" * 64}
 
 
 def test_what_was_just_used_is_not_evicted(tmp_path: Path) -> None:
@@ -341,8 +359,8 @@ def test_an_index_that_says_something_else_is_mended(store: Store) -> None:
 def test_a_clock_that_is_set_evicts_nothing_that_is_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
+    Store(tmp_path).build(A, "model", hello)
     store = Store(tmp_path, budget_bytes=1)
-    store.build(A, "model", hello)
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + hours * 3_600)
     store.build(B, "model", hello)
@@ -350,7 +368,7 @@ def test_a_clock_that_is_set_evicts_nothing_that_is_in_use(
     # Used long ago by the machine's own time, whatever the date says.
     since_start = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: since_start() + 2 * store_module.RECENT_SECONDS)
-    store.build(C, "model", hello)
+    Store(tmp_path, budget_bytes=1).build(C, "model", hello)
     assert {entry.key for entry in store.entries()} == {C}
 
 

@@ -30,7 +30,7 @@ from mia_core.studies.defending import UNDEFENDED, Defending, parse_defending, r
 from mia_core.types import Silent
 
 AUDIT: dict[str, Any] = {
-    "data": {"synthetic": {"users": 240, "items": 60, "mean_history": 16}},
+    "data": {"synthetic": {"users": 180, "items": 60, "mean_history": 16}},
     "prompt": {"history": 3, "windows": 3},
     "base": {"width": 32, "layers": 2, "vocabulary": 400, "pretraining": {"epochs": 2, "learning_rate": 5e-3}},
     "target": {"training": {"epochs": 20, "learning_rate": 1e-2, "batch_size": 16}},

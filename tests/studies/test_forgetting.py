@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from mia_core import __main__ as command_line
+from mia_core.data_rights.removal import remove_forgetting
 from mia_core.errors import ConfigError, DataError, Stopped
 from mia_core.experiment import Runtime, parse_experiment, to_toml
 from mia_core.jobs.progress import JobProgress
@@ -28,7 +29,6 @@ from mia_core.report.forgetting import (
     read_scores,
     verdict_sentences,
 )
-from mia_core.report.removal import remove_forgetting
 from mia_core.storage.store import Store
 from mia_core.studies.forgetting import (
     WITH,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pytest
 
 from mia_core.errors import ConfigError
@@ -171,6 +175,28 @@ def test_seeds_beside_a_setting_give_the_spread_between_them_also_on_several_cor
 
 
 @pytest.mark.usefixtures("in_process")
+@pytest.mark.slow
+def test_a_killed_process_of_a_study_costs_none_of_its_audits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "spare_cores", lambda: 1)
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        while not killed:
+            for process in multiprocessing.active_children():
+                # Once it works: it has opened the store.
+                if process.pid and psutil.Process(process.pid).memory_info().rss > 2**28:
+                    process.kill()
+                    killed.append(process.pid)
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    result = run_study(tiny({"target.training.epochs": [1, 2, 3]}), Store(tmp_path))
+    assert killed
+    assert result.failures == []
+    assert set(table(result, Store(tmp_path), "figures")["target.training.epochs"]) == {1, 2, 3}
+
+
 def test_the_spread_of_features_is_tested_apart_for_members_and_held_out_users(shared: Store) -> None:
     result = run_study(tiny({"target.training.epochs": [1]}), shared)
     modality = table(result, shared, "modality")

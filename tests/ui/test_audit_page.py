@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from mia_core import limits
 from mia_core.attacks.catalogue import ATTACKS, GROUPS
 from mia_core.audit.estimate import Rates
 from mia_core.experiment import Runtime, parse_experiment, read_experiment, to_toml
@@ -54,6 +56,37 @@ def test_a_preset_in_the_address_is_where_the_form_begins_and_no_more(open_page:
     app.selectbox("model_source").select("sequence").run()
     no_fault(app)
     assert app.selectbox("model_source").value == "sequence"
+
+
+def test_a_list_in_the_uploader_is_one_file_however_often_the_page_is_drawn(
+    open_page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, members = b"user,rank,item\nAnn,1,i1\nBen,1,i2\n", b"Ann\n"
+    app = open_page("audit")
+    app.selectbox("model_source").select("lists").run()
+    uploader = {one.key: one for one in app.get("file_uploader")}
+    uploader["served_lists"].set_value([("served.csv", served, "text/csv")])
+    uploader["own_members"].set_value([("members.txt", members, "text/plain")]).run()
+    no_fault(app)
+    app.text_input("audit_name").input("A click").run()
+    no_fault(app)
+    folder = store.home / "lists"
+    kept = {path.suffix: path for path in folder.iterdir()}
+    assert len(list(folder.iterdir())) == 2
+    assert (kept[".csv"].read_bytes(), kept[".txt"].read_bytes()) == (served, members)
+    assert store.size == len(served) + len(members)
+    # From the name of a list that stands in a report nobody can tell who is on it.
+    assert hashlib.sha256(members).hexdigest()[:16] not in kept[".txt"].name
+    # A list that lost the lines of somebody who was erased is not taken for what is handed in now.
+    kept[".csv"].write_bytes(served[:-9])
+    app.text_input("audit_name").input("Another click").run()
+    assert kept[".csv"].read_bytes() == served
+    # Lists count among what one owner keeps.
+    monkeypatch.setattr(limits, "GIGABYTE", 1)
+    monkeypatch.setenv(limits.KEPT.variable, "40")
+    app.get("file_uploader")[0].set_value([("served.csv", served + b"Cem,1,i3\n", "text/csv")]).run()
+    assert limits.KEPT.variable in words(app)
+    assert set(folder.iterdir()) == set(kept.values())
 
 
 def test_the_text_follows_the_form_until_somebody_changes_it(open_page: Open, store: Store) -> None:

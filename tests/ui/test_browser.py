@@ -11,6 +11,7 @@ from tests.ui.serving import SECONDS, Server, titled
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.slow
 def test_the_demo_from_first_visit_to_results_and_a_lookup(server: Server, page: Page) -> None:
     page.goto(server.url)
     page.get_by_role("button", name="Run the demo").click()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,14 +59,29 @@ def test_an_upload_lies_on_the_disk_and_survives_a_reload(open_page: Open, store
     assert not (store.home / "uploads" / token).exists()
 
 
-def test_an_upload_can_be_taken_away_and_old_ones_go(open_page: Open, store: Store) -> None:
-    old = store.home / "uploads" / ("a" * 32)
-    old.mkdir(parents=True)
-    (old / "x.csv").write_text("x")
-    os.utime(old, (time.time() - 200_000,) * 2)
+def test_files_of_one_name_are_kept_side_by_side_and_what_is_not_read_is_said(open_page: Open, store: Store) -> None:
+    head, *rows = TABLE.splitlines(keepends=True)
+    first, second = head + "".join(rows[:120]), head + "".join(rows[120:])
+    long = "é" * 80 + ".csv"
+    app = open_page("data")
+    app.get("file_uploader")[0].set_value(
+        [(name, text.encode(), "text/csv") for name in ("films.csv", long) for text in (first, second)]
+    ).run()
+    no_fault(app)
+    folder = store.home / "uploads" / app.query_params["upload"]
+    kept = {path.name: path.read_text() for path in folder.iterdir()}
+    ending = long[-uploads.LONGEST_NAME :]
+    assert kept == {"films.csv": first, "2-films.csv": second, ending: first, f"2-{ending}": second}
+    assert all(f"{name} · " in words(app) for name in kept)
+    # Of several tables of interactions one is read: nobody takes its figures for those of all.
+    (unread,) = [text.value for text in app.text if text.value.startswith("Not read: ")]
+    assert sum(name in unread.replace("2-", "") for name in ("films.csv", ending)) == 2
+    assert unread.count(".csv") == 3
+
+
+def test_an_upload_can_be_taken_away(open_page: Open, store: Store) -> None:
     app = open_page("data")
     app.get("file_uploader")[0].set_value([("../../films.csv", TABLE.encode(), "text/csv")]).run()
-    assert not old.exists()
     (folder,) = (store.home / "uploads").iterdir()
     assert [path.name for path in folder.iterdir()] == ["films.csv"]
     app.button("forget_upload").click().run()

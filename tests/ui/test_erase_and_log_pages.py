@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,6 +18,7 @@ from mia_core.jobs.queue import Queue
 from mia_core.report.results import AuditResult
 from mia_core.storage import journal
 from mia_core.storage.store import Store
+from mia_core.ui import application
 from tests.conftest import ODD_IDS
 
 Open = Callable[..., AppTest]
@@ -187,6 +190,37 @@ def test_an_audit_is_kept_with_pseudonyms(open_page: Open, saved: AuditResult, s
     assert not [button for button in app.button if button.key == "pseudonymise"]
     found = open_page("lookup", audit=left.key, user=USER)
     assert "The answer" in [header.value for header in found.subheader]
+
+
+def test_what_is_past_its_time_goes_from_the_next_home_and_on_the_next_day_whatever_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds = iter([PermissionError(USER), None])
+    kept: list[str] = []
+
+    def homes() -> list[Path]:
+        if fault := next(rounds):
+            raise fault
+        return [tmp_path / "damaged", tmp_path / "sound"]
+
+    def enforce(store: Store, rules: object) -> None:
+        if store.home.name == "damaged":
+            raise sqlite3.OperationalError(USER)
+        kept.append(store.home.name)
+
+    def sleep(seconds: float) -> None:
+        if kept:
+            raise InterruptedError
+
+    monkeypatch.setattr(application, "homes", homes)
+    monkeypatch.setattr(application, "enforce", enforce)
+    monkeypatch.setattr(application.time, "sleep", sleep)
+    with pytest.raises(InterruptedError):
+        application._keep_to_the_times()
+    assert kept == ["sound"]
+    assert "PermissionError at" in caplog.text
+    assert "OperationalError at" in caplog.text
+    assert USER not in caplog.text
 
 
 @pytest.mark.parametrize("page", ["erase", "log"])

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from playwright.sync_api import Page, expect
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 
 from mia_core import example
 from mia_core.ui import gate
@@ -74,7 +80,7 @@ def test_every_answer_has_the_same_protective_headers(server: Server) -> None:
 
 def test_under_a_foreign_name_nothing_is_answered(server: Server) -> None:
     """DNS rebinding: a page's own name is made to lead to this machine."""
-    for host in ("evil.example", "127.0.0.1.evil.example", "localhost@evil.example"):
+    for host in ("evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "["):
         assert {ask(server, address, Host=f"{host}:{server.port}").status for address in ADDRESSES} == {403}
         assert ask(server, "/_stcore/stream", Host=host, Origin=f"http://{host}", **SOCKET).status == 403
     assert {ask(server, "/", Host=f"{name}:{server.port}").status for name in ("localhost", "127.0.0.1", "[::1]")} == {
@@ -90,10 +96,13 @@ def test_no_page_elsewhere_can_talk_to_the_app(server: Server) -> None:
         "http://127.0.0.1:1",
         "null",
         "https://a.streamlit.app",
+        "http://[",
     ):
         assert ask(server, "/_stcore/stream", Origin=origin, **SOCKET).status == 403
         assert ask(server, UPLOAD, "PUT", b"x", Origin=origin).status == 403
-        assert ask(server, "/_stcore/health", Origin=origin).status == 403
+        refused = ask(server, "/_stcore/health", Origin=origin)
+        assert refused.status == 403
+        assert {name: refused.headers[name] for name in HEADERS} == HEADERS
     assert ask(server, "/_stcore/stream", Origin=server.url, **SOCKET).status == 101
 
 
@@ -116,6 +125,53 @@ def test_uploads_beyond_an_owners_share_are_refused_with_the_reason(server: Serv
     connection.request("PUT", UPLOAD, iter([b"of unknown length"]), encode_chunked=True)
     assert connection.getresponse().status == 411
     connection.close()
+    # What comes in chunks may be longer than it says.
+    chunked = {"Content-Length": "1", "Transfer-Encoding": "chunked"}
+    assert ask(server, UPLOAD, "PUT", b"5\r\nhello\r\n0\r\n\r\n", **chunked).status == 411
+
+
+def test_an_upload_counts_from_its_first_byte_until_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another upload while the first of a session arrives does not make the gate forget that session."""
+    monkeypatch.setenv("MIA_MOST_UPLOADED_MB", "1")
+    kept = MemoryUploadedFileManager("/_stcore/upload_file")
+    monkeypatch.setattr(gate.runtime, "get_instance", lambda: SimpleNamespace(uploaded_file_mgr=kept))
+
+    async def upload(session: str, size: int, arrived: asyncio.Event | None = None) -> int:
+        """The answer's status; the upload is on its way until it has arrived."""
+        answers: list[int] = []
+
+        async def receive_file(scope: Scope, receive: Receive, send: Send) -> None:
+            if arrived is not None:
+                await arrived.wait()
+            kept.add_file(session, UploadedFileRec(f"file-{size}", "x.csv", "text/csv", bytes(size)))
+            await PlainTextResponse("", 204)(scope, receive, send)
+
+        async def send(message: Message) -> None:
+            answers.extend([message["status"]] if "status" in message else [])
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b""}
+
+        inner.app = receive_file
+        headers = [(b"host", b"localhost"), (b"content-length", str(size).encode())]
+        path = f"/_stcore/upload_file/{session}/file"
+        await inner({"type": "http", "method": "PUT", "path": path, "headers": headers}, receive, send)
+        return answers[0]
+
+    async def one_after_another() -> list[int]:
+        arrived = asyncio.Event()
+        first = asyncio.create_task(upload("first", 700_000, arrived))
+        await asyncio.sleep(0)
+        statuses = [await upload("second", 500_000), await upload("second", 100_000)]
+        arrived.set()
+        statuses += [await first, await upload("second", 500_000)]
+        kept.remove_session_files("first")
+        return [*statuses, await upload("second", 500_000)]
+
+    async def nothing(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    inner = gate.Gate(nothing)
+    assert asyncio.run(one_after_another()) == [413, 204, 204, 413, 204]
 
 
 def test_main_pages_work_under_the_policy_and_a_script_put_into_one_does_not_run(server: Server, page: Page) -> None:

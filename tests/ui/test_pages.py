@@ -28,6 +28,7 @@ from mia_core.jobs.queue import Queue
 from mia_core.limits import Turnstile
 from mia_core.pipeline import summarise
 from mia_core.report.results import AttackComparison, AuditResult, Claims
+from mia_core.storage import journal
 from mia_core.storage.store import Store
 from mia_core.types import Gate, Metric
 from mia_core.ui import frame
@@ -190,6 +191,42 @@ def test_more_lookups_than_a_minute_grants_are_refused_with_the_reason(
     assert "The answer" not in refused
 
 
+@pytest.mark.parametrize(
+    ("page", "field", "asks"),
+    [("list", "cohort_ids", "Judge this list"), ("lookup", "pasted_history", "Score this history")],
+)
+def test_lists_and_histories_are_lookups_too(
+    page: str,
+    field: str,
+    asks: str,
+    open_page: Open,
+    saved: AuditResult,
+    store: Store,
+    users_table: pl.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(frame, "LOOKUPS", Turnstile(limits.LOOKUPS, "lookups"))
+    monkeypatch.setenv(limits.LOOKUPS.variable, "1")
+    lines = users_table.filter(pl.col("role") == "audited_member")["user"].to_list()[10:40]
+
+    def ask(first: int) -> str:
+        app = open_page(page, audit=saved.key)
+        if page == "lookup":
+            app.segmented_control("lookup_way").set_value("history").run()
+        app.text_area(field).input("\n".join(lines[first:]))
+        next(button for button in app.button if button.label == asks).click().run()
+        said = words(app)
+        # Drawn once more, it is no other question.
+        app.run()
+        return said
+
+    assert limits.LOOKUPS.variable not in ask(0)
+    assert limits.LOOKUPS.variable in ask(1)
+    assert len(Queue(store.home).jobs()) == (page == "lookup")
+    noted = [(event.what, event.about) for event in journal.read(store.home)]
+    assert noted == [("list looked up", {"audit": saved.key, "people": 30})] * (page == "list")
+
+
 def test_a_pasted_history_becomes_a_background_job(open_page: Open, saved: AuditResult, store: Store) -> None:
     app = open_page("lookup", audit=saved.key)
     app.segmented_control("lookup_way").set_value("history").run()
@@ -217,7 +254,7 @@ def test_a_cancelled_lookup_asks_for_the_history_again(open_page: Open, saved: A
     queue.cancel(job.id)
     app = open_page("lookup", audit=saved.key, job=job.id)
     no_fault(app)
-    assert "This lookup was cancelled. The history was erased; paste it again" in words(app)
+    assert "This lookup of a history was cancelled. The history was erased; paste it again" in words(app)
     assert not any(button.key == f"retry_{job.id}" for button in app.button)
 
 
@@ -257,6 +294,18 @@ def test_a_saved_data_set_is_offered_and_launched(open_page: Open, store: Store)
     (job,) = Queue(store.home).jobs()
     assert job.name == "First try"
     assert job.payload["experiment"]["data"]["key"] == key
+
+
+def test_an_audit_whose_data_went_is_run_again(open_page: Open, saved: AuditResult, store: Store) -> None:
+    key, queue = library.save(store, synthetic.generate(Synthetic(users=60, items=40), 0), "Films"), Queue(store.home)
+    for finished in range(2):
+        app = open_page("audit", data=key)
+        app.button("launch").click().run()
+        no_fault(app)
+        assert [job.state for job in queue.jobs()] == ["queued", *["finished"] * finished]
+        job = queue.claim()
+        assert job is not None
+        queue.finish(job.id, saved.key)
 
 
 def test_a_setting_out_of_range_names_its_field(open_page: Open) -> None:

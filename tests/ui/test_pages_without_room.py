@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from mia_core.jobs.queue import Queue
 from mia_core.report.results import AuditResult
+from mia_core.storage import journal
 from mia_core.storage.store import Store
+from mia_core.ui import frame, sign_in
 from mia_core.ui.frame import PAGES
 from tests.small_disk import fill, make_read_only, small_disk
 
@@ -65,3 +69,27 @@ def test_results_are_shown_and_what_needs_room_says_so(
     app.button("launch").click().run()
     assert not app.exception
     assert any(told in text.value for text in app.text)
+
+
+@pytest.mark.parametrize(("spoil", "told"), [(fill, "is full"), (make_read_only, "cannot be written")])
+def test_whoever_signs_in_sees_what_is_there_too(
+    spoil: Callable[[Path], object],
+    told: str,
+    open_page: Open,
+    saved: AuditResult,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That a session was opened cannot be noted: it is said, and the page is drawn."""
+    signed_in = SimpleNamespace(is_logged_in=True, get={"name": "Ada"}.get)
+    monkeypatch.setattr(st, "user", signed_in)
+    monkeypatch.setattr(sign_in, "providers", lambda: {"": "your organisation"})
+    for module in (sign_in, frame):
+        monkeypatch.setattr(module, "home", lambda: store.home)
+    journal.note(store.home, "session opened")
+    store.close()
+    spoil(store.home.parent)
+    app = open_page("results", audit=saved.key)
+    assert not app.exception
+    assert any(told in text.value for text in app.text)
+    assert app.metric

@@ -168,6 +168,13 @@ def test_without_sign_in_other_machines_are_refused(
         page.goto(open_to_all.url)
         expect(page.get_by_text("nobody has to sign in")).to_be_visible()
         expect(page.get_by_test_id("stSidebarNav")).to_have_count(0)
+        for address, ask in (
+            ("/_stcore/metrics", page.request.get),
+            ("/media/x.pdf", page.request.get),
+            ("/_stcore/upload_file/a/b", page.request.put),
+        ):
+            refused = ask(f"{open_to_all.url}{address}")
+            assert (refused.status, "nobody has to sign in" in refused.text()) == (403, True)
     finally:
         open_to_all.stop()
     monkeypatch.setenv("MIA_BEHIND_A_GATE", "1")
@@ -175,6 +182,7 @@ def test_without_sign_in_other_machines_are_refused(
     try:
         with urllib.request.urlopen(f"{open_to_all.url}/_stcore/health") as answer:  # noqa: S310
             assert answer.status == 200
+        assert page.request.get(f"{open_to_all.url}/_stcore/metrics").status == 200
         page.goto(open_to_all.url)
         expect(page.get_by_test_id("stSidebarNav")).to_be_visible()
     finally:

@@ -9,9 +9,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from mia_core import example
+from mia_core.data_rights.removal import remove_audit
 from mia_core.jobs.queue import Queue
 from mia_core.report.base_rates import count_flagged
-from mia_core.report.removal import remove_audit
 from mia_core.report.results import AuditResult
 from mia_core.storage.store import Store
 from tests.ui.test_pages import no_fault, words

@@ -42,7 +42,7 @@ USUAL = (
 ITEMS = '[attacks]\nnames = ["loss", "confidence", "target_minus_base"]\nlead = "target_minus_base"\n'
 CASES = {
     INVENTED: (["ratings.csv", "movies.csv"], "MovieLens", '"t5"', USUAL, 1.0),
-    "ml-latest-small": (["ratings.csv", "movies.csv"], "MovieLens", '"t5"', USUAL, 0.5),
+    "ml-latest-small": (["ratings.csv", "movies.csv"], "MovieLens", '"t5"', USUAL, 0.3),
     "lastfm-2k": (["user_artists.dat", "artists.dat"], "HetRec Last.FM", '"gpt2"', USUAL, 0.2),
     "yoochoose-1-64": (["sessions.csv"], "YooChoose", '"sasrec"', ITEMS, 0.05),
 }

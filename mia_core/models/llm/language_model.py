@@ -63,13 +63,13 @@ class LanguageModel:
         return self
 
     def encode(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Encoded]:
-        """Token ids; answers end with the end token. A prompt that is too long loses its oldest part."""
+        """Token ids; answers end with the end token. A prompt that is too long loses its oldest part, an answer its end."""
         # The same tokens in every family, so that a student of another family answers in the teacher's tokens.
         replied = self._token_ids(" " + answer for answer in answers)
         end = self.tokenizer.eos_token_id
         encoded = []
         for prompt, reply in zip(self._token_ids(prompts), replied, strict=True):
-            answer = (*reply, end)
+            answer = (*reply[: min(self.longest, LONGEST_SEQUENCE) - 2], end)
             room = max(1, self.longest - len(answer))
             encoded.append(Encoded(prompt[-room:], answer))
         return encoded
