@@ -20,7 +20,7 @@ from mia_core.data_rights.removal import remove_data_set
 from mia_core.errors import DataError, MemberScopeError, shortened
 from mia_core.experiment import Columns, Experiment, Prompt, Synthetic
 from mia_core.limits import UPLOADED, check_kept
-from mia_core.report.wording import minute
+from mia_core.report.wording import file_size, minute
 from mia_core.ui import charts, data_charts, forms, frame, uploads
 from mia_core.ui.twin import show_chart
 
@@ -389,7 +389,7 @@ kept = library.saved(frame.store())
 if kept:
     st.subheader("Saved data sets", divider="gray")
     st.dataframe(
-        pl.DataFrame([{"Name": e.name, "Saved": minute(e.created), "Size": f"{e.bytes / 2**20:.1f} MB"} for e in kept]),
+        pl.DataFrame([{"Name": e.name, "Saved": minute(e.created), "Size": file_size(e.bytes)} for e in kept]),
         hide_index=True,
     )
     left, right = st.columns(2, vertical_alignment="center")

@@ -44,7 +44,7 @@ from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.keys import content_key
 from mia_core.report.finished import pseudonym
 from mia_core.report.results import AUDITS, RESULTS, ROWS_TOGETHER, read_result
-from mia_core.report.wording import erased_sentence
+from mia_core.report.wording import erased_sentence, file_size
 from mia_core.storage import journal
 from mia_core.storage.seal import pseudonym_key
 from mia_core.storage.store import Entry, Store
@@ -309,7 +309,7 @@ def explain_erased(done: Erased) -> list[str]:
         else "cell by cell (the id is too short to tell by its bytes)"
     )
     said.append(
-        f"No trace is left: {searched.files:,} files, {searched.bytes / 2**20:,.0f} MB and {searched.cells:,} cells were "
+        f"No trace is left: {searched.files:,} files, {file_size(searched.bytes)} and {searched.cells:,} cells were "
         f"searched {how} for the id, its pseudonyms and {searched.histories} telling stretches of the history."
     )
     if searched.elsewhere:

@@ -174,6 +174,15 @@ class Claim(NamedTuple):
     sentence: str
 
 
+def file_size(count: int) -> str:
+    """Bytes in words, rounded to three digits or to the whole unit."""
+    for unit, bytes_of_unit in (("GB", 2**30), ("MB", 2**20), ("kB", 2**10)):
+        if count >= bytes_of_unit:
+            units = count / bytes_of_unit
+            return f"{units:,.0f} {unit}" if units >= 100 else f"{units:.3g} {unit}"
+    return f"{count} bytes"
+
+
 def minute(moment: str) -> str:
     """When something was made, to the minute: of a moment as it is kept (ISO 8601, UTC)."""
     return moment[:16].replace("T", " ")

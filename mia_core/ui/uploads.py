@@ -21,6 +21,7 @@ from mia_core.data.server_folders import Offered
 from mia_core.errors import LimitReached
 from mia_core.experiment import Experiment
 from mia_core.limits import check_uploads
+from mia_core.report.wording import file_size
 from mia_core.ui import frame
 from mia_core.ui.sign_in import BEHIND_A_GATE, providers
 
@@ -152,7 +153,7 @@ def _show(found: Upload) -> None:
     with st.container(border=True):
         words, button = st.columns([5, 1], vertical_alignment="center")
         for path in found.files:
-            words.text(f"{path.name} · {path.stat().st_size / 2**20:.1f} MB")
+            words.text(f"{path.name} · {file_size(path.stat().st_size)}")
         if button.button("Take away", icon=":material/close:", key="forget_upload", width="stretch"):
             forget()
             st.rerun()

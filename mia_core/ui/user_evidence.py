@@ -43,7 +43,7 @@ def show_scores(result: AuditResult, row: dict[str, Any], role: Role) -> None:
     )
     if score is None:
         st.caption(say("This user could not be scored: the history fills no window."))
-    left, right = st.columns([5, 4], gap="medium")
+    left, right = st.columns(2, gap="medium")
     with left:
         if score is not None:
             member = Role.KNOWN_MEMBER if result.brought else Role.AUDITED_MEMBER
@@ -57,10 +57,10 @@ def show_scores(result: AuditResult, row: dict[str, Any], role: Role) -> None:
         st.markdown(f"**{many}**")
         table = said.select(
             pl.col("title").alias("Attack"),
-            pl.col("score").alias("Score"),
             people.printed(pl.col("p")).alias("p-value"),
             people.printed(pl.col("p_stratum")).alias("p, alike"),
             (100 * pl.col("above")).alias("Above"),
+            pl.col("score").alias("Score"),
             pl.col("group").alias("Group"),
             pl.col("status").alias("Status"),
         )
@@ -113,7 +113,7 @@ def show_tokens(result: AuditResult, user: str) -> None:
         total = "" if raised is None else f" · raised by {raised:+.2f} nats in all"
         when = " (the latest)" if number == numbers[0] and len(numbers) > 1 else ""
         parts.append(f'<p class="ms-quiet">Window {number + 1}{when}{total}</p>{token_html(answer)}')
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.columns([5, 4], gap="medium")
     with left:
         st.html("".join(parts))
         with st.popover("As a table", icon=":material/table_rows:", type="tertiary", key="tokens_table"):

@@ -30,6 +30,7 @@ from mia_core.report.wording import (
     explain_metric,
     explain_posterior,
     explain_role,
+    file_size,
     format_p,
     headline,
     no_posterior,
@@ -376,3 +377,18 @@ def test_no_sentence_claims_more_than_was_measured_or_shows_anybodys_data(
         assert not FORBIDDEN.search(sentence), sentence
         assert "SECRET" not in sentence
         assert "  " not in sentence
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 bytes"),
+        (700, "700 bytes"),
+        (1_536, "1.5 kB"),
+        (2**20 - 1, "1,024 kB"),
+        (3 * 2**30, "3 GB"),
+        (2**47, "131,072 GB"),
+    ],
+)
+def test_sizes_are_said_in_the_unit_that_fits(count: int, said: str) -> None:
+    assert file_size(count) == said

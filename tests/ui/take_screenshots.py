@@ -69,7 +69,9 @@ def main(folder: Path | None) -> None:
                         small = picture.resize(
                             (int(SMALLER * picture.width), int(SMALLER * picture.height)), Image.Resampling.LANCZOS
                         )
-                        small.convert("RGB").quantize(128).save(README / f"{name}.png", optimize=True)
+                        small.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(
+                            README / f"{name}.png", optimize=True
+                        )
                         continue
                     for width, scheme in EVERY:
                         picture = take(browser, f"{server.url}/{address}", width, scheme, whole=True)
