@@ -54,6 +54,16 @@ LOOKUPS = Limit("MIA_LOOKUPS_PER_MINUTE", 60)
 """Lookups of one owner in a minute: people, lists of people, pasted histories; each question is one."""
 
 
+def check_settings() -> None:
+    """Refuses settings that are no limits, before work begins that could not go on without them.
+
+    Raises:
+        ConfigError: a variable holds no whole number from 0 on.
+    """
+    for limit in (JOBS, UPLOADED, KEPT, LOOKUPS, AT_ONCE):
+        _ = limit.most
+
+
 def check_jobs(active: int) -> None:
     """Refuses one more job where so many wait or run.
 

@@ -42,6 +42,7 @@ from mia_core.experiment import Data, Runtime, Sessions
 from mia_core.jobs.queue import Queue, compact
 from mia_core.jobs.supervisor import ensure_supervisor
 from mia_core.keys import content_key
+from mia_core.limits import check_settings
 from mia_core.report.finished import pseudonym
 from mia_core.report.results import AUDITS, RESULTS, ROWS_TOGETHER, read_result
 from mia_core.report.wording import erased_sentence, file_size
@@ -220,10 +221,11 @@ def erase(store: Store, user: str, models: Models = "delete", audits: Audits = "
             them is queued anew on the data without the person.
         audits: keep: in figures alone, without the person's rows, and marked; delete: they go.
     Raises:
-        ConfigError: something is running or waiting in this home folder.
+        ConfigError: something is running or waiting in this home folder, or a limit is set to what is none.
         NotFound: there is nothing of this person.
         StoreError: a trace remains.
     """
+    check_settings()
     check_nothing_runs(store, "could write down again what is erased", "erase")
     queue = Queue(store.home)
     plan = plan_erasing(store, user)

@@ -27,7 +27,8 @@ def check_nothing_runs(store: Store, why: str, then: str) -> None:
     """
     if Queue(store.home).active():
         raise ConfigError(
-            f"something is running or waiting in this home folder, and {why}; wait until it has ended or cancel it, then {then}"
+            f"something is running or waiting in this home folder, and {why}; wait until it has ended or cancel it (page "
+            f"Running), then {then}"
         )
 
 

@@ -295,6 +295,16 @@ def test_studies_and_checks_are_run_anew_without_the_person(store: Store, made: 
     assert user not in said
 
 
+def test_an_odd_setting_is_refused_before_anything_is_erased(
+    store: Store, made: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, before = someone(store, made[1], Role.AUDITED_MEMBER), [entry.key for entry in store.entries()]
+    monkeypatch.setenv("MIA_MOST_JOBS", "x")
+    with pytest.raises(ConfigError, match="MIA_MOST_JOBS is 'x'"):
+        erase(store, user, models="retrain")
+    assert sorted(entry.key for entry in store.entries()) == sorted(before)
+
+
 def test_audits_can_go_altogether(store: Store, made: tuple[Path, str, str]) -> None:
     user = someone(store, made[1], Role.AUDITED_MEMBER)
     done = erase(store, user, audits="delete")
