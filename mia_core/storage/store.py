@@ -422,7 +422,7 @@ class Store:
 
     def _keep_budget(self) -> None:
         if time.monotonic() - self._held_since > RECENT_SECONDS / 4:
-            # Others keep a budget, too.
+            # What is held counts as in use, here and for others who keep a budget.
             self._held_since = time.monotonic()
             rows = self._rows()
             for key in self._held & rows.keys():
@@ -432,7 +432,7 @@ class Store:
         for entry in loose:
             if excess <= 0:
                 return
-            if entry.key not in self._held and not self.in_use(entry.key):
+            if not self.in_use(entry.key):
                 self.remove(entry.key)
                 excess -= entry.bytes
 
